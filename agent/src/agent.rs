@@ -11,7 +11,7 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 #[cfg(feature = "tracing")]
 use tracing_subscriber::{filter::Filtered, registry::LookupSpan};
 
-use crate::boot::status::{Shared, Status};
+use crate::boot::status::{SharedStatus, Status};
 use crate::boot::{self, Mistake, NotUndone, Registration, Running, StartError};
 #[cfg(feature = "tracing")]
 use crate::changes::levels::{Levels, LogFilter};
@@ -22,14 +22,14 @@ use debug_config::Flag;
 #[cfg(feature = "http")]
 use debug_points::Registry;
 use debug_state as state;
-use debug_state::{Check, FieldCell, Place, ReadCell, StateHandle};
+use debug_state::{Check, FieldCell, ReadCell, SharedCell, StateHandle};
 
 /// The agent in a service. Keep it for as long as the service runs: dropping it reverts every change and stops it.
 ///
 /// Without the environment variable `DEBUG_AGENT` it is inert: no thread, no socket, no file.
 #[must_use = "dropping the agent stops it"]
 pub struct Agent {
-    status: Shared,
+    status: SharedStatus,
     #[cfg(feature = "http")]
     registry: Option<Arc<Registry>>,
     #[cfg(feature = "tracing")]
@@ -73,7 +73,7 @@ impl Agent {
     /// An agent that does nothing.
     fn without(status: Status) -> Self {
         Self {
-            status: Shared::new(status),
+            status: SharedStatus::new(status),
             #[cfg(feature = "http")]
             registry: None,
             #[cfg(feature = "tracing")]
@@ -275,7 +275,7 @@ impl Builder {
         E: fmt::Display,
     {
         if let Some(path) = self.path_of("field", path.into()) {
-            let cell = Place::Shared(Arc::new(FieldCell::new(get, set)));
+            let cell = SharedCell::Shared(Arc::new(FieldCell::new(get, set)));
             self.registration.states.push(state::writable(path, cell));
         }
         self
@@ -303,7 +303,7 @@ impl Builder {
         if let Some(path) = self.path_of("read", path.into()) {
             self.registration.states.push(state::read_only(
                 path,
-                Place::Shared(Arc::new(ReadCell::new(get))),
+                SharedCell::Shared(Arc::new(ReadCell::new(get))),
             ));
         }
         self
@@ -461,7 +461,7 @@ impl Builder {
             Flag::Off => Ok(Agent::without(Status::Inert)),
             Flag::On => {
                 let prepared = boot::prepare(self.registration)?;
-                let status = Shared::new(Status::Starting);
+                let status = SharedStatus::new(Status::Starting);
                 #[cfg(feature = "http")]
                 let registry = prepared.registry.clone();
                 #[cfg(feature = "tracing")]

@@ -27,7 +27,7 @@ pub(crate) use self::prepare::{Prepared, prepare};
 pub(crate) use self::registration::Registration;
 pub use self::status::{Late, Occupied, Panics, Status};
 pub use self::stop::NotUndone;
-use crate::boot::status::Shared;
+use crate::boot::status::SharedStatus;
 use crate::core::Core;
 use crate::eval::queue::Queue;
 use crate::methods::Methods;
@@ -64,7 +64,7 @@ pub(crate) struct Running {
 
 /// The state that the threads share before the core exists, which needs the open log.
 struct Machinery {
-    status: Shared,
+    status: SharedStatus,
     stopping: AtomicBool,
     up: Mutex<Option<Up>>,
 }
@@ -81,7 +81,7 @@ struct Up {
 ///
 /// # Errors
 /// The system starts no thread.
-pub(crate) fn launch(prepared: Prepared, status: Shared) -> Result<Running, StartError> {
+pub(crate) fn launch(prepared: Prepared, status: SharedStatus) -> Result<Running, StartError> {
     let shared = Arc::new(Machinery {
         status,
         stopping: AtomicBool::new(false),
@@ -167,7 +167,7 @@ fn listen_and_serve(
         }
         match net::start(listen, tls.clone(), desk.clone(), Bounds::default()) {
             Ok(net) => break net,
-            Err(net::StartError::InUse(address)) => {
+            Err(net::ListenError::InUse(address)) => {
                 machinery.wait(Occupied::Address(address));
             }
             Err(error) => {

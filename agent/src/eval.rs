@@ -23,7 +23,7 @@ use crate::recorder::records;
 use crate::session::context::EvalContext;
 use crate::session::limits::MAX_RESULT;
 use crate::session::{Session, Workspace};
-use accept::{Accepted, accept, tell_missing};
+use accept::{AcceptedEval, accept, tell_missing};
 use debug_base::{BootTime, Panicked, fenced};
 use debug_script::copies::Switched;
 use debug_script::engine::EVAL;
@@ -130,7 +130,7 @@ fn panicked(core: &Core, session: &Session, run: Option<&EvalContext>) -> Failed
 }
 
 /// Runs an accepted eval and replies.
-fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
+fn answer(core: &Arc<Core>, accepted: AcceptedEval) -> FromAgent {
     let started = Instant::now();
     let run = accepted.run.clone();
     match execute_code(core, accepted, started) {
@@ -140,8 +140,8 @@ fn answer(core: &Arc<Core>, accepted: Accepted) -> FromAgent {
 }
 
 /// Runs the code in the operator's workspace, and restores the workspace if the code fails.
-fn execute_code(core: &Arc<Core>, accepted: Accepted, started: Instant) -> Result<FromAgent, Failed> {
-    let Accepted {
+fn execute_code(core: &Arc<Core>, accepted: AcceptedEval, started: Instant) -> Result<FromAgent, Failed> {
+    let AcceptedEval {
         run,
         mut engine,
         code,

@@ -14,7 +14,7 @@ mod snapshots;
 mod words;
 
 use debug_policy::{Mode, Resource};
-use debug_wire::messages::Standing;
+use debug_wire::messages::NotEnded;
 use debug_wire::records::{LEASE_ADOPTED, LEASE_CONFIRMED, LEASE_EXTENDED};
 
 use self::refusals::not_all;
@@ -219,9 +219,9 @@ fn make(
 pub(crate) fn holds(core: &Core, lease: u64, guard: &Guarding) -> Result<Counts, String> {
     let counts = Counts::of(&guard.points);
     match guard::first(core, lease, guard.code.as_ref(), &counts) {
-        guards::Answer::Holds => Ok(counts),
-        guards::Answer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
-        guards::Answer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
+        guards::GuardAnswer::Holds => Ok(counts),
+        guards::GuardAnswer::Broken(seen) => Err(format!("the guard does not hold now: {seen}")),
+        guards::GuardAnswer::Silent(why) => Err(format!("the guard cannot tell: {why}")),
     }
 }
 
@@ -309,7 +309,7 @@ pub(crate) fn end_each(core: &Core, run: &EvalContext, leases: Vec<Lease>) -> Re
             (Err(_), Err(EndError::Failing { why, .. })) => why,
             (Err(refusal), _) => refusal.message(),
         };
-        standing.push(Standing { id, target, why });
+        standing.push(NotEnded { id, target, why });
     }
     if standing.is_empty() {
         return Ok(done);

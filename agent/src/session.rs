@@ -42,13 +42,13 @@ pub(crate) struct Session {
     greeted: AtomicBool,
     attached: AtomicBool,
     detached: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     workspace: Mutex<Workspace>,
     shapes: Mutex<Shapes>,
 }
 
 #[derive(Default)]
-struct State {
+struct SessionState {
     mode: Mode,
     reason: Option<String>,
     counter: u64,
@@ -97,7 +97,7 @@ impl Session {
             greeted: AtomicBool::new(false),
             attached: AtomicBool::new(false),
             detached: AtomicBool::new(false),
-            state: Mutex::new(State::default()),
+            state: Mutex::new(SessionState::default()),
             workspace: Mutex::new(Workspace {
                 scope: Scope::new(),
                 functions: AST::empty(),
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SessionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

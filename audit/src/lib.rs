@@ -18,8 +18,8 @@ mod verify;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use line::{BodyError, MAX_LINE, room};
 pub use log::{
-    AppendError, CloseError, Entry, HELD_MAX, Health, IDLE, Log, OpenError, Opened, RESERVE, RETRY, Receipt,
-    Recovered, Ticket, Torn, Until,
+    AppendError, CloseError, Entry, HELD_MAX, Health, IDLE, Log, OpenError, OpenedLog, RESERVE, RETRY,
+    Receipt, Recovered, Ticket, Torn, Until,
 };
 pub use note::{NoteError, SigningKey, VerifierKey};
 pub use read::{Line, Place, ReadError, Reader};

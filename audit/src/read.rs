@@ -146,17 +146,17 @@ pub(crate) fn checked(at: &At, bytes: &[u8]) -> Result<(), ReadError> {
         reason,
     };
     match at.end {
-        End::Torn => Err(ReadError::Torn {
+        LogEnd::Torn => Err(ReadError::Torn {
             place: at.place.clone(),
         }),
-        End::TooLong => Err(broken(format!("it is longer than {MAX_LINE} bytes"))),
-        End::Newline => line::check(bytes, at.place.seq).map_err(broken),
+        LogEnd::TooLong => Err(broken(format!("it is longer than {MAX_LINE} bytes"))),
+        LogEnd::Newline => line::check(bytes, at.place.seq).map_err(broken),
     }
 }
 
 /// How a line ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum End {
+pub(crate) enum LogEnd {
     Newline,
     /// At the end of the file, without a newline.
     Torn,
@@ -170,7 +170,7 @@ pub(crate) struct At {
     pub(crate) place: Place,
     /// The offset at which it begins in the file, in bytes.
     pub(crate) offset: u64,
-    pub(crate) end: End,
+    pub(crate) end: LogEnd,
     /// Whether the file is the log's last.
     pub(crate) last_file: bool,
 }
@@ -257,7 +257,7 @@ impl RawLines {
         }
     }
 
-    fn read(&mut self, name: &str, bytes: &mut Vec<u8>) -> Result<Option<(End, u64)>, ReadError> {
+    fn read(&mut self, name: &str, bytes: &mut Vec<u8>) -> Result<Option<(LogEnd, u64)>, ReadError> {
         let path = self.dir.join(name);
         let mut read = || {
             let reader = match &mut self.open {
@@ -332,25 +332,25 @@ pub(crate) fn line_at(path: &Path, offset: u64) -> io::Result<Option<Vec<u8>>> {
     file.seek(SeekFrom::Start(offset))?;
     let mut bytes = Vec::new();
     let found = read_line(&mut BufReader::new(file), &mut bytes)?;
-    Ok(found.filter(|(end, _)| *end == End::Newline).map(|_| bytes))
+    Ok(found.filter(|(end, _)| *end == LogEnd::Newline).map(|_| bytes))
 }
 
 /// Reads one line. Returns how it ends and its full length in the file, or `None` at the end of the file.
-pub(crate) fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<Option<(End, u64)>> {
+pub(crate) fn read_line(reader: &mut impl BufRead, bytes: &mut Vec<u8>) -> io::Result<Option<(LogEnd, u64)>> {
     bytes.clear();
     let limit = MAX_LINE as u64 + 1;
     let length = reader.by_ref().take(limit).read_until(b'\n', bytes)? as u64;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
-        return Ok(Some((End::Newline, length)));
+        return Ok(Some((LogEnd::Newline, length)));
     }
     if length < limit {
-        return Ok((length > 0).then_some((End::Torn, length)));
+        return Ok((length > 0).then_some((LogEnd::Torn, length)));
     }
     bytes.truncate(MAX_LINE);
     let (more, ended) = skip_line(reader)?;
     Ok(Some((
-        if ended { End::TooLong } else { End::Torn },
+        if ended { LogEnd::TooLong } else { LogEnd::Torn },
         length + more,
     )))
 }

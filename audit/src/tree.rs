@@ -39,12 +39,12 @@ pub fn empty_root() -> Hash {
 /// Keeps the hash of every complete subtree: 64 bytes a leaf (32 × 2n), so 64 MB for a million records, and at most twice that
 /// while a level grows. In return a root costs O(log n) hashes and a proof O(log² n).
 #[derive(Clone, Debug, Default)]
-pub struct Tree {
+pub struct HashTree {
     /// `levels[k][i]` is the hash over the leaves `i·2^k .. (i+1)·2^k`; only complete subtrees.
     levels: Vec<Vec<Hash>>,
 }
 
-impl Tree {
+impl HashTree {
     /// A tree without leaves.
     pub fn new() -> Self {
         Self::default()

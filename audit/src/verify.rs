@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::note::{self, MAX_NOTE, VerifierKey};
-use crate::read::{self, At, End, Place, Raw, RawLines, ReadError};
+use crate::read::{self, At, LogEnd, Place, Raw, RawLines, ReadError};
 use crate::tree::{self, Edge};
 use crate::{Hash, line};
 
@@ -288,7 +288,7 @@ fn examine_lines(
 
 /// Whether a crash may have left this line: it has no newline, or holds bytes that never reached the disk and read as zeros.
 fn is_torn(at: &At, bytes: &[u8]) -> bool {
-    at.last_file && (at.end == End::Torn || bytes.contains(&0))
+    at.last_file && (at.end == LogEnd::Torn || bytes.contains(&0))
 }
 
 fn with_covered(error: VerifyError, covered: u64) -> VerifyError {
@@ -347,7 +347,7 @@ fn locate(dir: &Path, checkpoint: &Checkpoint) -> Result<Place, &'static str> {
             break;
         };
         let signed = next_leaf(&mut leaves).map_err(unreadable)?;
-        if at.end != End::Newline || tree::leaf_hash(&bytes) != signed {
+        if at.end != LogEnd::Newline || tree::leaf_hash(&bytes) != signed {
             return Ok(at.place);
         }
     }

@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::net::connect::connect;
 use crate::net::interrupts::Interrupts;
 use crate::net::link::{Link, Loss};
-use crate::net::news::{News, Standing};
+use crate::net::news::{InForceSince, News};
 pub(crate) use crate::session::call::EvalError;
 use crate::session::call::{call, unexpected};
 use crate::session::proofs::Proofs;
@@ -64,7 +64,7 @@ pub(crate) struct Session {
     /// The leases that this session made or took over.
     pub(crate) made: BTreeSet<u64>,
     /// The changes in force in the process, as the agent last reported them.
-    pub(crate) in_force: Standing,
+    pub(crate) in_force: InForceSince,
     /// The leases that the operator was told have ended.
     ended: BTreeSet<u64>,
     key: Arc<dyn SigningKey>,
@@ -144,7 +144,7 @@ impl Session {
             made: hello.resumed.iter().map(|lease| lease.id).collect(),
             resumed: hello.resumed,
             process: hello.process,
-            in_force: Standing::told(hello.in_force, Instant::now()),
+            in_force: InForceSince::told(hello.in_force, Instant::now()),
             ended: BTreeSet::new(),
             key: target.identity.certified.key.clone(),
             exporter: connected.exporter,
@@ -245,7 +245,7 @@ impl Session {
         let result: EvalResult =
             serde_json::from_value(result).map_err(|error| unexpected("eval", &error))?;
         self.mode = result.mode;
-        self.in_force = Standing::told(result.in_force, Instant::now());
+        self.in_force = InForceSince::told(result.in_force, Instant::now());
         self.made.extend(result.leases.iter().map(|lease| lease.id));
         // The value names the leases that the eval ended itself. A lease that it made and its guard ended in between is still
         // news.
@@ -273,7 +273,7 @@ impl Session {
     /// The connection is lost, or the agent does not answer.
     pub(crate) async fn news(&mut self) -> Result<News, EvalError> {
         let told: PingResult = call(&self.link, "ping", &NoParams {}).await?;
-        self.in_force = Standing::told(told.in_force, Instant::now());
+        self.in_force = InForceSince::told(told.in_force, Instant::now());
         let mut news = self.take_news();
         news.failing.extend(told.failing);
         news.ended

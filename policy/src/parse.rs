@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::pattern::{Glob, Pattern, kinds};
 use crate::resource::check_operator;
-use crate::rule::{Audience, Conditions, Effect, Reason, Rule};
+use crate::rule::{AllowOrDeny, Audience, Conditions, Reason, Rule};
 use crate::text::{nearest, shown};
 use crate::{Action, PolicyError, RuleRef, is_hidden, parse_duration};
 
@@ -261,7 +261,7 @@ impl Parser<'_> {
         Ok((rule, id.span()))
     }
 
-    fn effect(self, fields: &Fields<'_, '_>) -> Result<(Effect, u32)> {
+    fn effect(self, fields: &Fields<'_, '_>) -> Result<(AllowOrDeny, u32)> {
         let conditions = self.conditions(fields)?;
         match (fields.get("allow"), fields.get("deny")) {
             (Some(_), None) => {
@@ -286,7 +286,7 @@ impl Parser<'_> {
                         help,
                     ));
                 }
-                Ok((Effect::Allow(conditions), bits(&actions)))
+                Ok((AllowOrDeny::Allow(conditions), bits(&actions)))
             }
             (None, Some(_)) => {
                 for key in ["max_ttl", "max_life", "reason"] {
@@ -298,7 +298,7 @@ impl Parser<'_> {
                     }
                 }
                 Ok((
-                    Effect::Deny,
+                    AllowOrDeny::Deny,
                     bits(&self.list(fields, "deny", |v| self.action(v))?),
                 ))
             }

@@ -3,7 +3,7 @@ use std::collections::{BTreeSet, HashMap};
 use sha2::{Digest, Sha256};
 
 use crate::pattern::Target;
-use crate::rule::{Audience, Effect, Lack, Rule};
+use crate::rule::{AllowOrDeny, Audience, Lack, Rule};
 use crate::{Allowed, Decision, Denial, ENTER_CHANGE, Mode, PolicyError, Request, Resource, RuleRef, parse};
 
 /// The limit on rules and alternatives that a denial names; more would bury the helpful ones.
@@ -43,7 +43,7 @@ impl Policy {
             });
             Placed { rule, audience }
         });
-        let (denying, allowing) = placed.partition(|placed| matches!(placed.rule.effect, Effect::Deny));
+        let (denying, allowing) = placed.partition(|placed| matches!(placed.rule.effect, AllowOrDeny::Deny));
         Ok(Self {
             denying,
             allowing,
@@ -156,7 +156,7 @@ fn first_that_holds<'a>(request: &Request, matching: impl Iterator<Item = &'a Ru
     let mut help: Vec<String> = Vec::new();
     let mut wanted_reason = None;
     for rule in matching {
-        let Effect::Allow(conditions) = &rule.effect else {
+        let AllowOrDeny::Allow(conditions) = &rule.effect else {
             continue;
         };
         let lacking = conditions.lacking(request);

@@ -25,7 +25,7 @@ impl std::fmt::Display for Lack {
 #[derive(Clone, Debug)]
 pub(crate) struct Rule {
     pub(crate) name: RuleRef,
-    pub(crate) effect: Effect,
+    pub(crate) effect: AllowOrDeny,
     /// The actions that it covers, as bits.
     pub(crate) actions: u32,
     pub(crate) audience: Audience,
@@ -54,7 +54,7 @@ impl Audience {
 
 /// What a matching rule does.
 #[derive(Clone, Debug)]
-pub(crate) enum Effect {
+pub(crate) enum AllowOrDeny {
     Deny,
     Allow(Conditions),
 }
@@ -106,7 +106,7 @@ impl Rule {
     /// Whether a pattern names a resource. A pattern that takes permission away already counts if it names a part of what
     /// changes; one that gives permission must name all of it.
     fn names(&self, pattern: &Pattern, target: &Target<'_>, on: bool) -> bool {
-        let takes_away = matches!(self.effect, Effect::Deny) == on;
+        let takes_away = matches!(self.effect, AllowOrDeny::Deny) == on;
         if takes_away {
             pattern.touches(target)
         } else {

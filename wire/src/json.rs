@@ -145,7 +145,7 @@ pub(crate) fn shown(text: &str) -> String {
 }
 
 /// An array or object that the scan is inside of.
-enum Open<'t> {
+enum OpenContainer<'t> {
     Array,
     /// The keys so far, and whether the next string is a key.
     Object(HashSet<Cow<'t, str>>, bool),
@@ -154,7 +154,7 @@ enum Open<'t> {
 struct Scan<'t> {
     text: &'t str,
     at: usize,
-    open: Vec<Open<'t>>,
+    open: Vec<OpenContainer<'t>>,
     max_depth: usize,
 }
 
@@ -167,14 +167,14 @@ impl<'t> Scan<'t> {
                     let string = self.string()?;
                     self.key(at, string)?;
                 }
-                b'{' => self.enter(Open::Object(HashSet::new(), true))?,
-                b'[' => self.enter(Open::Array)?,
+                b'{' => self.enter(OpenContainer::Object(HashSet::new(), true))?,
+                b'[' => self.enter(OpenContainer::Array)?,
                 b'}' | b']' => {
                     self.open.pop();
                     self.at += 1;
                 }
                 b',' => {
-                    if let Some(Open::Object(_, key_follows)) = self.open.last_mut() {
+                    if let Some(OpenContainer::Object(_, key_follows)) = self.open.last_mut() {
                         *key_follows = true;
                     }
                     self.at += 1;
@@ -197,7 +197,7 @@ impl<'t> Scan<'t> {
         })
     }
 
-    fn enter(&mut self, open: Open<'t>) -> Result<(), JsonError> {
+    fn enter(&mut self, open: OpenContainer<'t>) -> Result<(), JsonError> {
         if self.open.len() == self.max_depth {
             return self.error(self.at, Problem::Depth(self.max_depth));
         }
@@ -208,7 +208,7 @@ impl<'t> Scan<'t> {
 
     /// Records a string that is a key: the first string after `{` or `,` of an object.
     fn key(&mut self, at: usize, string: Cow<'t, str>) -> Result<(), JsonError> {
-        let Some(Open::Object(keys, key_follows @ true)) = self.open.last_mut() else {
+        let Some(OpenContainer::Object(keys, key_follows @ true)) = self.open.last_mut() else {
             return Ok(());
         };
         *key_follows = false;

@@ -100,13 +100,13 @@ pub struct Ends {
     /// The leases that it ended. Their end is not undone.
     pub reverted: Vec<u64>,
     /// The leases that it could not end. The agent retries each until it has ended.
-    pub standing: Vec<Standing>,
+    pub standing: Vec<NotEnded>,
 }
 
 /// A lease that could not be ended yet.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Standing {
+pub struct NotEnded {
     /// Its id.
     pub id: u64,
     /// What it changed: `point:…`, `state:…` or `target:…`.

@@ -59,20 +59,20 @@ pub const LEASE_ADOPTED: &str = "lease.adopted";
 /// A word of a list that later versions may extend.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(untagged)]
-pub enum Word<T> {
+pub enum OrLater<T> {
     /// This version knows it.
     Known(T),
     /// A word of a later version.
     Later(String),
 }
 
-impl<T> From<T> for Word<T> {
+impl<T> From<T> for OrLater<T> {
     fn from(word: T) -> Self {
         Self::Known(word)
     }
 }
 
-impl<T: Serialize> fmt::Display for Word<T> {
+impl<T: Serialize> fmt::Display for OrLater<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Known(word) => word.serialize(f),
@@ -395,7 +395,7 @@ pub struct Terms {
     pub reason: String,
     /// What happens to it when its session is lost.
     #[serde(default = "reverts")]
-    pub after: Word<After>,
+    pub after: OrLater<After>,
     /// Its time to live in milliseconds.
     #[serde(default)]
     pub ttl_ms: u64,
@@ -553,7 +553,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct OutcomeError {
     /// As a word.
-    pub code: Word<Code>,
+    pub code: OrLater<Code>,
     /// As a sentence, without secrets.
     pub message: String,
 }
@@ -619,7 +619,7 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
-fn reverts() -> Word<After> {
+fn reverts() -> OrLater<After> {
     After::Revert.into()
 }
 

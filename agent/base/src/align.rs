@@ -183,14 +183,20 @@ pub fn locate(
         has,
         changed,
     };
-    let full = (here.identities(had, Kind::All), here.identities(has, Kind::All));
+    let full = (
+        here.identities(had, ElementKind::All),
+        here.identities(has, ElementKind::All),
+    );
     let by_all = evidence == Evidence::All;
     if by_all && here.is_untouched(&full) {
         return Ok((from, Basis::WholeList));
     }
-    let texts = (here.identities(had, Kind::Text), here.identities(has, Kind::Text));
-    let by_text = here.by_identity(&texts, Kind::Text);
-    let by_identity = by_text.or_else(|| here.by_identity(&full, Kind::All).filter(|_| by_all));
+    let texts = (
+        here.identities(had, ElementKind::Text),
+        here.identities(has, ElementKind::Text),
+    );
+    let by_text = here.by_identity(&texts, ElementKind::Text);
+    let by_identity = by_text.or_else(|| here.by_identity(&full, ElementKind::All).filter(|_| by_all));
     if let Some(to) = by_identity {
         return Ok((to, Basis::Identity));
     }
@@ -209,7 +215,7 @@ pub fn locate(
 
 /// Which leaves make up the identity of an element.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum ElementKind {
     /// Text: the names that the service gives.
     Text,
     /// All leaves that we did not change.
@@ -227,7 +233,7 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    fn identities(&self, items: &[Tree], kind: Kind) -> Vec<Identity> {
+    fn identities(&self, items: &[Tree], kind: ElementKind) -> Vec<Identity> {
         items
             .iter()
             .map(|item| identity(item, self.changed, kind))
@@ -254,7 +260,7 @@ impl Looking<'_> {
         self.had.len() == self.has.len()
     }
 
-    fn by_identity(&self, (had, has): &(Vec<Identity>, Vec<Identity>), kind: Kind) -> Option<usize> {
+    fn by_identity(&self, (had, has): &(Vec<Identity>, Vec<Identity>), kind: ElementKind) -> Option<usize> {
         let mine = &had[self.from];
         let once = |identities: &[Identity]| identities.iter().filter(|other| *other == mine).count() == 1;
         let unique = once(had) && once(has);
@@ -269,19 +275,21 @@ impl Looking<'_> {
         // alike.
         let has_come = |at: usize| count(had, &has[at]) < count(has, &has[at]);
         let elsewhere = |at: usize| at != to && has_come(at) && self.is_ours(at);
-        if kind == Kind::All && !self.is_ours(to) && (0..has.len()).any(elsewhere) {
+        if kind == ElementKind::All && !self.is_ours(to) && (0..has.len()).any(elsewhere) {
             return None;
         }
         // Identified by values, some of which the service may have changed. An added element with the same name may then be
         // ours, and this one may only look alike. Exception: everything before it is unchanged and it still holds our value.
-        let text = |item: &Tree| identity(item, self.changed, Kind::Text);
+        let text = |item: &Tree| identity(item, self.changed, ElementKind::Text);
         let mine = text(&self.had[self.from]);
         let came_beside = (0..has.len()).any(|at| at != to && has_come(at) && text(&self.has[at]) == mine);
         let gone_beside = (0..had.len()).any(|at| {
             at != self.from && count(has, &had[at]) < count(had, &had[at]) && text(&self.had[at]) == mine
         });
         let is_named = !mine.is_empty();
-        if kind == Kind::All && (is_named && gone_beside || (is_named || came_beside) && !self.stays(to)) {
+        if kind == ElementKind::All
+            && (is_named && gone_beside || (is_named || came_beside) && !self.stays(to))
+        {
             return None;
         }
         if to == self.from || !(gone && came) {
@@ -289,7 +297,7 @@ impl Looking<'_> {
         }
         // Elements went and others came, or counters make elements look like their former neighbours: only text is trusted.
         let ours_in_place = self.had.len() == self.has.len() && self.is_ours(self.from);
-        (kind == Kind::Text && !ours_in_place).then_some(to)
+        (kind == ElementKind::Text && !ours_in_place).then_some(to)
     }
 
     /// Whether the element holds our value and every element before it is unchanged.
@@ -352,7 +360,7 @@ fn positions(identities: &[Identity], of: &Identity) -> Vec<usize> {
         .collect()
 }
 
-fn identity(item: &Tree, changed: &[Vec<String>], kind: Kind) -> Identity {
+fn identity(item: &Tree, changed: &[Vec<String>], kind: ElementKind) -> Identity {
     let mut found = Vec::new();
     let changed: Vec<&[String]> = changed.iter().map(Vec::as_slice).collect();
     collect(item, &mut Vec::new(), &changed, kind, &mut found);
@@ -360,7 +368,7 @@ fn identity(item: &Tree, changed: &[Vec<String>], kind: Kind) -> Identity {
     found
 }
 
-fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: Kind, found: &mut Identity) {
+fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: ElementKind, found: &mut Identity) {
     if changed.iter().any(|place| place.is_empty()) {
         return;
     }
@@ -388,7 +396,7 @@ fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: Kind, f
             path.truncate(before);
         }
         leaf => {
-            if kind == Kind::All || matches!(leaf, Tree::Str(_)) {
+            if kind == ElementKind::All || matches!(leaf, Tree::Str(_)) {
                 found.push([path.as_slice(), &unordered_bytes(leaf)].concat());
             }
         }
@@ -400,11 +408,11 @@ pub fn reordered(one: &[Tree], other: &[Tree]) -> bool {
     let of = |items: &[Tree]| -> Vec<Identity> {
         let kind = if items
             .iter()
-            .all(|item| identity(item, &[], Kind::Text).is_empty())
+            .all(|item| identity(item, &[], ElementKind::Text).is_empty())
         {
-            Kind::All
+            ElementKind::All
         } else {
-            Kind::Text
+            ElementKind::Text
         };
         items.iter().map(|item| identity(item, &[], kind)).collect()
     };

@@ -174,7 +174,7 @@ impl Along<'_> {
 }
 
 /// A container on the walk; only the wanted parts are entered.
-struct Open<'a, 'w> {
+struct OpenLevel<'a, 'w> {
     along: &'a mut Along<'w>,
     /// Whether the path leads into it.
     is_on_the_way: bool,
@@ -186,7 +186,7 @@ struct Open<'a, 'w> {
     levels: usize,
 }
 
-impl<'a, 'w> Open<'a, 'w> {
+impl<'a, 'w> OpenLevel<'a, 'w> {
     fn plain(along: &'a mut Along<'w>) -> Self {
         Self {
             along,
@@ -248,13 +248,13 @@ macro_rules! nothing {
 impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
     type Ok = ();
     type Error = TreeError;
-    type SerializeSeq = Open<'a, 'w>;
-    type SerializeTuple = Open<'a, 'w>;
-    type SerializeTupleStruct = Open<'a, 'w>;
-    type SerializeTupleVariant = Open<'a, 'w>;
-    type SerializeMap = Open<'a, 'w>;
-    type SerializeStruct = Open<'a, 'w>;
-    type SerializeStructVariant = Open<'a, 'w>;
+    type SerializeSeq = OpenLevel<'a, 'w>;
+    type SerializeTuple = OpenLevel<'a, 'w>;
+    type SerializeTupleStruct = OpenLevel<'a, 'w>;
+    type SerializeTupleVariant = OpenLevel<'a, 'w>;
+    type SerializeMap = OpenLevel<'a, 'w>;
+    type SerializeStruct = OpenLevel<'a, 'w>;
+    type SerializeStructVariant = OpenLevel<'a, 'w>;
 
     nothing!(serialize_bool: bool, serialize_i8: i8, serialize_i16: i16, serialize_i32: i32, serialize_i64: i64,
         serialize_i128: i128, serialize_u8: u8, serialize_u16: u16, serialize_u32: u32, serialize_u64: u64,
@@ -307,14 +307,14 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
             Ok(())
         }
     }
-    fn serialize_seq(self, _: Option<usize>) -> Result<Open<'a, 'w>, TreeError> {
-        Ok(Open::plain(self))
+    fn serialize_seq(self, _: Option<usize>) -> Result<OpenLevel<'a, 'w>, TreeError> {
+        Ok(OpenLevel::plain(self))
     }
-    fn serialize_tuple(self, _: usize) -> Result<Open<'a, 'w>, TreeError> {
-        Ok(Open::plain(self))
+    fn serialize_tuple(self, _: usize) -> Result<OpenLevel<'a, 'w>, TreeError> {
+        Ok(OpenLevel::plain(self))
     }
-    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<Open<'a, 'w>, TreeError> {
-        Ok(Open::plain(self))
+    fn serialize_tuple_struct(self, _: &'static str, _: usize) -> Result<OpenLevel<'a, 'w>, TreeError> {
+        Ok(OpenLevel::plain(self))
     }
     fn serialize_tuple_variant(
         self,
@@ -322,14 +322,14 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
         _index: u32,
         variant: &'static str,
         _length: usize,
-    ) -> Result<Open<'a, 'w>, TreeError> {
-        Open::variant(self, variant)
+    ) -> Result<OpenLevel<'a, 'w>, TreeError> {
+        OpenLevel::variant(self, variant)
     }
-    fn serialize_map(self, _: Option<usize>) -> Result<Open<'a, 'w>, TreeError> {
-        Ok(Open::plain(self))
+    fn serialize_map(self, _: Option<usize>) -> Result<OpenLevel<'a, 'w>, TreeError> {
+        Ok(OpenLevel::plain(self))
     }
-    fn serialize_struct(self, _: &'static str, _: usize) -> Result<Open<'a, 'w>, TreeError> {
-        Ok(Open::plain(self))
+    fn serialize_struct(self, _: &'static str, _: usize) -> Result<OpenLevel<'a, 'w>, TreeError> {
+        Ok(OpenLevel::plain(self))
     }
     fn serialize_struct_variant(
         self,
@@ -337,17 +337,17 @@ impl<'a, 'w> ser::Serializer for &'a mut Along<'w> {
         _index: u32,
         variant: &'static str,
         _length: usize,
-    ) -> Result<Open<'a, 'w>, TreeError> {
-        Open::variant(self, variant)
+    ) -> Result<OpenLevel<'a, 'w>, TreeError> {
+        OpenLevel::variant(self, variant)
     }
     fn collect_str<T: Display + ?Sized>(self, _: &T) -> Result<(), TreeError> {
         Ok(())
     }
 }
 
-containers!(Open<'_, '_> => ());
+containers!(OpenLevel<'_, '_> => ());
 
-impl ser::SerializeMap for Open<'_, '_> {
+impl ser::SerializeMap for OpenLevel<'_, '_> {
     type Ok = ();
     type Error = TreeError;
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), TreeError> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, Place, nearest, quoted};
+use super::error::{ConfigError, ConfigPlace, nearest, quoted};
 use super::keys::{self, Key, Shape};
 
 /// The prefix of an override; the section and the key follow in capitals, separated by two underscores.
@@ -30,9 +30,9 @@ pub(crate) enum Value {
 #[derive(Debug, Default)]
 pub(crate) struct Document {
     path: PathBuf,
-    values: BTreeMap<(&'static str, &'static str), (Value, Place)>,
+    values: BTreeMap<(&'static str, &'static str), (Value, ConfigPlace)>,
     /// Where each section's header is: the place of a missing key.
-    sections: BTreeMap<String, Place>,
+    sections: BTreeMap<String, ConfigPlace>,
     /// Keys that are present but wrong: they are not reported as missing, too.
     wrong: Vec<(&'static str, &'static str)>,
     mistakes: Vec<ConfigError>,
@@ -133,7 +133,7 @@ impl Document {
             if let Err((message, help)) =
                 self.override_one(name, value, production, production || becomes_production)
             {
-                self.mistake(Place::Variable(name.clone()), message, help);
+                self.mistake(ConfigPlace::Variable(name.clone()), message, help);
             }
         }
         overrides.into_iter().map(|(name, _)| name).collect()
@@ -167,8 +167,10 @@ impl Document {
             .to_str()
             .ok_or_else(|| ("not UTF-8".to_owned(), "set it to UTF-8 text".to_owned()))?;
         let value = from_text(key, text)?;
-        self.values
-            .insert((key.section, key.name), (value, Place::Variable(name.to_owned())));
+        self.values.insert(
+            (key.section, key.name),
+            (value, ConfigPlace::Variable(name.to_owned())),
+        );
         Ok(())
     }
 
@@ -177,7 +179,7 @@ impl Document {
     }
 
     /// Takes the value of a key out of the document; `None` if it has none.
-    pub(crate) fn take(&mut self, section: &'static str, name: &'static str) -> Option<(Value, Place)> {
+    pub(crate) fn take(&mut self, section: &'static str, name: &'static str) -> Option<(Value, ConfigPlace)> {
         self.values.remove(&(section, name))
     }
 
@@ -186,7 +188,7 @@ impl Document {
         if self.wrong.contains(&(section, name)) {
             return;
         }
-        let start = || Place::At {
+        let start = || ConfigPlace::At {
             path: self.path.clone(),
             line: 1,
             column: 1,
@@ -200,16 +202,16 @@ impl Document {
     }
 
     /// Records a mistake.
-    pub(crate) fn mistake(&mut self, place: Place, message: String, help: String) {
+    pub(crate) fn mistake(&mut self, place: ConfigPlace, message: String, help: String) {
         self.mistakes.push(ConfigError { place, message, help });
     }
 
     /// All mistakes, in the order of the file; those of the environment last.
     pub(crate) fn into_mistakes(mut self) -> Vec<ConfigError> {
         self.mistakes.sort_by_key(|m| match &m.place {
-            Place::At { line, column, .. } => (0, *line, *column),
-            Place::File(_) => (0, 0, 0),
-            Place::Variable(_) => (1, 0, 0),
+            ConfigPlace::At { line, column, .. } => (0, *line, *column),
+            ConfigPlace::File(_) => (0, 0, 0),
+            ConfigPlace::Variable(_) => (1, 0, 0),
         });
         self.mistakes
     }
@@ -244,11 +246,11 @@ fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<Name<'i>>, &'t S
     entries
 }
 
-fn position(path: &Path, text: &str, offset: usize) -> Place {
+fn position(path: &Path, text: &str, offset: usize) -> ConfigPlace {
     let before = text.get(..offset).unwrap_or(text);
     let line = before.matches('\n').count() + 1;
     let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-    Place::At {
+    ConfigPlace::At {
         path: path.to_owned(),
         line,
         column,

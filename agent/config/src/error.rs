@@ -8,7 +8,7 @@ const SHOWN: usize = 64;
 
 /// Where a mistake is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum ConfigPlace {
     /// A file as a whole.
     File(PathBuf),
     /// A line and column (in characters) of a file, both counted from 1.
@@ -21,7 +21,7 @@ pub enum Place {
     Variable(String),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ConfigPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => write!(f, "{}", path.display()),
@@ -36,7 +36,7 @@ impl fmt::Display for Place {
 #[error("{place}: {message}")]
 pub struct ConfigError {
     /// Where it is.
-    pub place: Place,
+    pub place: ConfigPlace,
     /// What was found and what was expected.
     pub message: String,
     /// What to do; never empty.

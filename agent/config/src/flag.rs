@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::error::{ConfigError, Place, quoted};
+use super::error::{ConfigError, ConfigPlace, quoted};
 
 /// The environment variable that switches the agent on.
 pub const FLAG: &str = "DEBUG_AGENT";
@@ -39,7 +39,7 @@ impl Flag {
 fn refusal(message: String) -> ConfigError {
     let help = "set it to `1` or `on` (small letters) to start the agent, to `0` or `off` to leave it out";
     ConfigError {
-        place: Place::Variable(FLAG.to_owned()),
+        place: ConfigPlace::Variable(FLAG.to_owned()),
         message,
         help: help.to_owned(),
     }

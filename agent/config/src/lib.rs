@@ -13,7 +13,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use document::{Document, Value};
-use error::{Place, quoted};
+use error::{ConfigPlace, quoted};
 
 pub use error::{ConfigError, ConfigErrors};
 pub use files::{FileError, private_file, trusted_file};
@@ -101,7 +101,7 @@ impl Config {
     ) -> Result<Self, ConfigErrors> {
         let unreadable = |message: String, help: String| {
             ConfigErrors::from(ConfigError {
-                place: Place::File(path.to_owned()),
+                place: ConfigPlace::File(path.to_owned()),
                 message,
                 help,
             })
@@ -263,7 +263,12 @@ impl Fields<'_> {
         Some(self.folder.join(text))
     }
 
-    fn text(&mut self, section: &'static str, name: &'static str, what: &str) -> Option<(String, Place)> {
+    fn text(
+        &mut self,
+        section: &'static str,
+        name: &'static str,
+        what: &str,
+    ) -> Option<(String, ConfigPlace)> {
         match self.document.take(section, name) {
             Some((Value::Text(text), place)) => Some((text, place)),
             Some((_, _)) => None,
@@ -287,7 +292,7 @@ impl Fields<'_> {
         texts
     }
 
-    fn wrong<T>(&mut self, place: Place, message: String, help: &str) -> Option<T> {
+    fn wrong<T>(&mut self, place: ConfigPlace, message: String, help: &str) -> Option<T> {
         self.document.mistake(place, message, help.to_owned());
         None
     }

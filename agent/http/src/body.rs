@@ -18,11 +18,11 @@ pub(crate) struct Reading {
     frames: VecDeque<Result<Frame<Bytes>, axum::Error>>,
     /// The part not read.
     rest: Body,
-    end: End,
+    end: BodyEnd,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum End {
+enum BodyEnd {
     NotYet,
     Whole,
     TooLong,
@@ -34,29 +34,29 @@ impl Reading {
         Self {
             frames: VecDeque::new(),
             rest: body,
-            end: End::NotYet,
+            end: BodyEnd::NotYet,
         }
     }
 
     /// Whether reading is done.
     pub(crate) fn has_ended(&self) -> bool {
-        self.end != End::NotYet
+        self.end != BodyEnd::NotYet
     }
 
     /// Whether the client's transfer failed.
     pub(crate) fn is_broken(&self) -> bool {
-        self.end == End::Broken
+        self.end == BodyEnd::Broken
     }
 
     /// Reads up to the end, [`MAX_BODY`] or an error. A body that declares a greater length is not read.
     pub(crate) async fn read(&mut self) {
         let mut left = MAX_BODY;
         if u64::try_from(MAX_BODY).is_ok_and(|most| most < self.rest.size_hint().lower()) {
-            self.end = End::TooLong;
+            self.end = BodyEnd::TooLong;
         }
-        while self.end == End::NotYet {
+        while self.end == BodyEnd::NotYet {
             let Some(frame) = self.rest.frame().await else {
-                self.end = End::Whole;
+                self.end = BodyEnd::Whole;
                 return;
             };
             let length = frame
@@ -65,9 +65,9 @@ impl Reading {
                 .and_then(Frame::data_ref)
                 .map_or(0, Bytes::len);
             match left.checked_sub(length) {
-                _ if frame.is_err() => self.end = End::Broken,
+                _ if frame.is_err() => self.end = BodyEnd::Broken,
                 Some(less) => left = less,
-                None => self.end = End::TooLong,
+                None => self.end = BodyEnd::TooLong,
             }
             // Empty frames do not count towards the limit, so they are dropped: they must not fill memory.
             let is_empty = frame
@@ -87,14 +87,14 @@ impl Reading {
             .frames
             .iter()
             .filter_map(|frame| frame.as_ref().ok()?.data_ref());
-        (self.end == End::Whole).then(|| data.flatten().copied().collect())
+        (self.end == BodyEnd::Whole).then(|| data.flatten().copied().collect())
     }
 
     /// The body as it came.
     pub(crate) fn replay(self) -> Body {
         match self.end {
-            End::NotYet => self.rest,
-            End::Whole | End::TooLong | End::Broken => Body::new(Replay {
+            BodyEnd::NotYet => self.rest,
+            BodyEnd::Whole | BodyEnd::TooLong | BodyEnd::Broken => Body::new(Replay {
                 frames: self.frames,
                 rest: self.rest,
             }),

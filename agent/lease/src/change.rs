@@ -3,7 +3,7 @@
 use debug_base::{Basis, BootTime, Path, Tree, Wait};
 use debug_policy::Resource;
 
-use crate::stack::Layer;
+use crate::stack::WriteLayer;
 
 /// A change held by a lease, which can be applied and undone. Every kind of change implements this trait.
 pub trait Change: Send + Sync {
@@ -50,7 +50,7 @@ pub trait Change: Send + Sync {
     fn force(&self, wait: Wait) -> Result<bool, ChangeError>;
 
     /// What [`force`](Self::force) would undo, if the change writes a value.
-    fn left(&self) -> Option<Layer> {
+    fn left(&self) -> Option<WriteLayer> {
         None
     }
 

@@ -32,14 +32,14 @@ pub(crate) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize)
 }
 
 /// A layer's value and target, without the disputed parts. In those parts both equal the live value, so the merge keeps it.
-pub(crate) struct Claim {
+pub(crate) struct OwnPart {
     pub ours: Option<Tree>,
     pub target: Option<Tree>,
     /// Disputed parts that keep a value other than the target.
     pub left: Vec<Left>,
 }
 
-impl Claim {
+impl OwnPart {
     pub(crate) fn new(ours: Option<Tree>, target: Option<Tree>) -> Self {
         Self {
             ours,

@@ -6,7 +6,7 @@
 //! Invariant: the live value is that of the newest layer in force, and the service's own value where no layer covers it. A
 //! place that cannot be identified is not written. No function here uses a lock, a clock or a type of the service.
 
-use super::disputed::{Claim, Dispute, disputes};
+use super::disputed::{Dispute, OwnPart, disputes};
 use super::merge::{Left, Otherwise, Why, merge};
 use debug_base::{
     Basis, BootTime, Doubt, Evidence, Here, Orders, Trail, Tree, alike, changed_places, follow,
@@ -14,7 +14,7 @@ use debug_base::{
 
 /// One write in force at a path of a state.
 #[derive(Clone, Debug)]
-pub struct Layer {
+pub struct WriteLayer {
     /// Id of its lease. Ids increase, so a larger id lies above.
     pub lease: u64,
     /// Its path below the state when it was last located.
@@ -48,7 +48,7 @@ pub struct Anchor {
     order: Vec<String>,
 }
 
-impl Layer {
+impl WriteLayer {
     /// A write that turned the state `before` into `whole`, and the value `base` at `path` into `after`.
     pub fn new(
         lease: u64,
@@ -228,7 +228,7 @@ fn names_beside(path: &[String], whole: &Tree) -> Vec<String> {
 #[derive(Clone, Debug)]
 pub struct Ending {
     /// The layer at the place where it was found.
-    pub layer: Layer,
+    pub layer: WriteLayer,
     /// The whole state without it.
     pub tree: Tree,
     /// Evidence for its place; `None` if it was not found.
@@ -285,7 +285,7 @@ struct Lifted {
 /// Removes a layer from its stack and undoes it in `live`, the whole state with all layers in force. `None` if there is no
 /// such layer.
 pub fn end(
-    layers: &mut Vec<Layer>,
+    layers: &mut Vec<WriteLayer>,
     lease: u64,
     live: &Tree,
     otherwise: Otherwise,
@@ -405,7 +405,7 @@ fn nearest_place(doubt: &Doubt, path: &[String]) -> Vec<String> {
 
 /// For timed states, the places that other layers in the same state changed. One of them may have ended without an undo, so
 /// those places are no evidence.
-fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> {
+fn others(layers: &[WriteLayer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> {
     if !orders.is_timed() {
         return Vec::new();
     }
@@ -416,16 +416,16 @@ fn others(layers: &[Layer], at: usize, orders: &dyn Orders) -> Vec<Vec<String>> 
 }
 
 /// The places that the layers at these indices changed.
-fn changed_by(layers: &[Layer], some: &[usize]) -> Vec<Vec<String>> {
+fn changed_by(layers: &[WriteLayer], some: &[usize]) -> Vec<Vec<String>> {
     some.iter()
         .flat_map(|&at| layers[at].anchor.changed.iter().cloned())
         .collect()
 }
 
 /// Undoes a layer in a view without layers above it.
-fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orders) -> Ending {
+fn undone(layer: WriteLayer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orders) -> Ending {
     let (path, target) = (layer.path.clone(), layer.base.clone());
-    let mut claim = Claim::new(layer.after.clone(), target.clone());
+    let mut claim = OwnPart::new(layer.after.clone(), target.clone());
     if otherwise == Otherwise::Keep {
         claim.yield_to(&layer.disputed, &path, view.at(&path));
     }
@@ -471,7 +471,7 @@ fn undone(layer: Layer, view: &mut Tree, otherwise: Otherwise, orders: &dyn Orde
 
 /// Lifts a layer off a view without layers above it.
 fn lift(
-    layers: &mut [Layer],
+    layers: &mut [WriteLayer],
     at: usize,
     view: &mut Tree,
     lost: &[Vec<String>],
@@ -504,7 +504,7 @@ fn lift(
 /// # Errors
 /// The lease that has no place any more.
 fn place_again(
-    layers: &[Layer],
+    layers: &[WriteLayer],
     lifted: &[Lifted],
     path: &[String],
     seen: &Tree,
@@ -539,7 +539,7 @@ fn place_again(
 }
 
 /// Puts lifted layers back, oldest first; the value then at each place becomes the layer's base.
-fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
+fn put_back(layers: &mut [WriteLayer], mut lifted: Vec<Lifted>, view: &mut Tree) {
     while let Some(Lifted {
         at,
         path,
@@ -559,7 +559,7 @@ fn put_back(layers: &mut [Layer], mut lifted: Vec<Lifted>, view: &mut Tree) {
 }
 
 /// Locates each layer in `live`, so that later lookups start from its current place.
-pub fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
+pub fn look(layers: &mut [WriteLayer], live: &Tree, orders: &dyn Orders) {
     let (mut view, mut lifted, mut lost) = (live.clone(), Vec::new(), Vec::new());
     for at in (0..layers.len()).rev() {
         let lost_places = changed_by(layers, &lost);
@@ -572,7 +572,7 @@ pub fn look(layers: &mut [Layer], live: &Tree, orders: &dyn Orders) {
 }
 
 /// Removes a layer from its stack but keeps what it wrote, as listed in `left`.
-pub fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
+pub fn abandon(layers: &mut Vec<WriteLayer>, lease: u64, left: &[Left]) {
     for below in layers.iter_mut().take_while(|layer| layer.lease < lease) {
         below.dispute(lease, left, true);
     }
@@ -580,7 +580,7 @@ pub fn abandon(layers: &mut Vec<Layer>, lease: u64, left: &[Left]) {
 }
 
 /// Drops the disputes of a lease after its conflict was undone by force: the values there are those from below it again.
-pub fn settled(layers: &mut [Layer], lease: u64) {
+pub fn settled(layers: &mut [WriteLayer], lease: u64) {
     for layer in layers {
         layer.disputed.retain(|dispute| dispute.lease != lease);
     }
@@ -591,7 +591,7 @@ pub fn settled(layers: &mut [Layer], lease: u64) {
 ///
 /// # Errors
 /// The lease that created the place.
-pub fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
+pub fn outlives(layers: &[WriteLayer], path: &[String]) -> Result<(), u64> {
     // Newest first: each path leads into the value of the layer above.
     let mut path = path.to_vec();
     for layer in layers.iter().rev() {
@@ -614,7 +614,7 @@ pub fn outlives(layers: &[Layer], path: &[String]) -> Result<(), u64> {
 
 /// The whole state from each deadline on if no lease changes until then; for timed states, which check the clock on each
 /// read. `live` is the whole state with all layers in force.
-pub fn schedule(layers: &[Layer], live: &Tree, orders: &dyn Orders) -> Vec<(BootTime, Tree)> {
+pub fn schedule(layers: &[WriteLayer], live: &Tree, orders: &dyn Orders) -> Vec<(BootTime, Tree)> {
     let (mut layers, mut live) = (layers.to_vec(), live.clone());
     let mut deadlines: Vec<BootTime> = layers.iter().map(|layer| layer.deadline).collect();
     deadlines.sort_unstable();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use debug_policy::Resource;
 use debug_wire::messages::{After, InForce};
 
-use self::steps::{Fault, State};
+use self::steps::{Fault, LeaseState};
 use crate::{Begun, Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
 use debug_base::BootTime;
 
@@ -152,12 +152,14 @@ impl Drop for Making<'_> {
     fn drop(&mut self) {
         let mut inner = self.leases.lock();
         // A change that failed was withdrawn before.
-        if inner.state(self.id) != State::Ended {
-            drop(
-                inner.step("made", self.id, &[State::Making], &[State::Open], |inner| {
-                    inner.making.remove(&self.id)
-                }),
-            );
+        if inner.state(self.id) != LeaseState::Ended {
+            drop(inner.step(
+                "made",
+                self.id,
+                &[LeaseState::Making],
+                &[LeaseState::Open],
+                |inner| inner.making.remove(&self.id),
+            ));
         }
         drop(inner);
         self.leases.changed.notify_all();
@@ -228,10 +230,16 @@ impl Leases {
             return Err(Box::new(lease));
         }
         let (id, refused) = (lease.id, lease.clone());
-        let opened = inner.step("opened", id, &[State::None], &[State::Making], |inner| {
-            inner.making.insert(id);
-            inner.open.insert(id, lease);
-        });
+        let opened = inner.step(
+            "opened",
+            id,
+            &[LeaseState::None],
+            &[LeaseState::Making],
+            |inner| {
+                inner.making.insert(id);
+                inner.open.insert(id, lease);
+            },
+        );
         drop(inner);
         self.changed.notify_all();
         match opened {
@@ -258,8 +266,8 @@ impl Leases {
     pub fn withdraw(&self, id: u64) {
         let mut inner = self.lock();
         // `None`: the table is closed, so the lease was never in it.
-        let from = [State::Making, State::None];
-        drop(inner.step("withdrawn", id, &from, &[State::Ended], |inner| {
+        let from = [LeaseState::Making, LeaseState::None];
+        drop(inner.step("withdrawn", id, &from, &[LeaseState::Ended], |inner| {
             inner.making.remove(&id);
             inner.open.remove(&id);
             inner.remember(id, "never made");
@@ -568,8 +576,8 @@ impl Leases {
             return None;
         }
         // `None`: how it ended was forgotten.
-        let to = [State::Ended, State::None];
-        let taken = inner.step("settled", id, &[State::Conflict], &to, |inner| {
+        let to = [LeaseState::Ended, LeaseState::None];
+        let taken = inner.step("settled", id, &[LeaseState::Conflict], &to, |inner| {
             inner.conflicts.remove(&id)
         });
         taken.ok().flatten()
@@ -578,10 +586,10 @@ impl Leases {
     /// Puts back a conflict that could not be settled.
     pub fn put_conflict_back(&self, lease: Lease, conflict: Conflict) {
         let id = lease.id;
-        let from = [State::Ended, State::None];
+        let from = [LeaseState::Ended, LeaseState::None];
         drop(
             self.lock()
-                .step("put back", id, &from, &[State::Conflict], |inner| {
+                .step("put back", id, &from, &[LeaseState::Conflict], |inner| {
                     inner.conflicts.insert(id, (lease, conflict));
                 }),
         );

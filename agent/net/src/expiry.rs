@@ -128,9 +128,9 @@ impl fmt::Display for What {
 
 /// The warnings already given, so that each is given once.
 #[derive(Debug, Default)]
-pub struct Told(Vec<Left>);
+pub struct Announced(Vec<Left>);
 
-impl Told {
+impl Announced {
     /// The warnings that have become due since the last call, each with how much is left.
     pub fn news(&mut self, lifetimes: &[Lifetime], now: u64) -> Vec<(Left, String)> {
         self.0.resize(lifetimes.len(), Left::Plenty);
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn half_a_quarter_and_the_end_are_told_once_each() {
-        let (lifetimes, mut told) = (vec![list()], Told::default());
+        let (lifetimes, mut told) = (vec![list()], Announced::default());
         let mut at = |now: u64| told.news(&lifetimes, now).pop().map(|(left, _)| left);
         assert_eq!(at(0), None);
         assert_eq!(at(15 * DAY - 1), None);

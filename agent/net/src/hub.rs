@@ -30,7 +30,7 @@ pub(crate) struct Hub<D: Dispatch> {
     next: Cell<u64>,
     /// Oldest first.
     handshakes: RefCell<VecDeque<Handshake>>,
-    sessions: RefCell<Vec<Place<D::Session>>>,
+    sessions: RefCell<Vec<Seat<D::Session>>>,
 }
 
 /// An unfinished handshake. Dropping it displaces it.
@@ -42,7 +42,7 @@ struct Handshake {
 }
 
 /// An open session's place. Dropping it displaces the session.
-struct Place<S> {
+struct Seat<S> {
     number: u64,
     operator: String,
     session: Arc<S>,
@@ -66,7 +66,7 @@ pub(crate) struct Turn<D: Dispatch> {
 }
 
 /// An open session. Dropping it reports the end to the rest of the agent.
-pub(crate) struct Open<D: Dispatch> {
+pub(crate) struct OpenSession<D: Dispatch> {
     hub: Rc<Hub<D>>,
     number: u64,
     pub(crate) session: Arc<D::Session>,
@@ -115,7 +115,7 @@ impl<D: Dispatch> Hub<D> {
     ///
     /// # Errors
     /// All places are taken by sessions that are in use.
-    pub(crate) fn open(self: &Rc<Self>, client: Client) -> Result<Open<D>, Refused> {
+    pub(crate) fn open(self: &Rc<Self>, client: Client) -> Result<OpenSession<D>, Refused> {
         self.make_room(&client.operator)?;
         let operator = client.operator.to_string();
         let outbox = Outbox::new(self.bounds.outgoing);
@@ -129,7 +129,7 @@ impl<D: Dispatch> Hub<D> {
             called: Cell::new(Instant::now()),
         });
         let (kept, seen) = (Arc::clone(&session), Rc::clone(&activity));
-        let place = Place {
+        let place = Seat {
             number,
             operator,
             session: kept,
@@ -138,7 +138,7 @@ impl<D: Dispatch> Hub<D> {
         };
         self.sessions.borrow_mut().push(place);
         let why = Closed::Lost("the agent failed while serving it".to_owned());
-        Ok(Open {
+        Ok(OpenSession {
             hub: Rc::clone(self),
             number,
             session,
@@ -180,9 +180,9 @@ impl<D: Dispatch> Hub<D> {
     }
 
     /// Displaces the session idle for longest `among` those that may be displaced; false if there is none.
-    fn displace(&self, among: impl Fn(&Place<D::Session>) -> bool) -> bool {
+    fn displace(&self, among: impl Fn(&Seat<D::Session>) -> bool) -> bool {
         let mut sessions = self.sessions.borrow_mut();
-        let free = |p: &Place<D::Session>| among(p) && self.dispatch.displaceable(&p.session);
+        let free = |p: &Seat<D::Session>| among(p) && self.dispatch.displaceable(&p.session);
         let idlest = sessions
             .iter()
             .filter(|p| free(p))
@@ -225,7 +225,7 @@ impl<D: Dispatch> Drop for Turn<D> {
     }
 }
 
-impl<D: Dispatch> Open<D> {
+impl<D: Dispatch> OpenSession<D> {
     /// Waits until another session takes this place.
     pub(crate) async fn displaced(displaced: &mut oneshot::Receiver<()>) {
         let _ = displaced.await;
@@ -242,7 +242,7 @@ impl<D: Dispatch> Open<D> {
     }
 }
 
-impl<D: Dispatch> Drop for Open<D> {
+impl<D: Dispatch> Drop for OpenSession<D> {
     fn drop(&mut self) {
         self.hub.sessions.borrow_mut().retain(|p| p.number != self.number);
         self.outbox.finish(self.why.clone(), None);

@@ -29,7 +29,7 @@ use debug_wire::messages::{Call, Ready};
 pub use bounds::Bounds;
 pub use closed::Closed;
 pub use connection::Client;
-pub use listener::{NetHandle, StartError, start};
+pub use listener::{ListenError, NetHandle, start};
 pub use outbox::Outbox;
 pub use refused::Refused;
 pub use session::Flow;

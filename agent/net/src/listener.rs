@@ -35,7 +35,7 @@ const JOIN: Duration = Duration::from_millis(900);
 
 /// Why the agent does not listen.
 #[derive(Debug, thiserror::Error)]
-pub enum StartError {
+pub enum ListenError {
     /// Another process listens there, perhaps the previous one of this service; a retry may help.
     #[error("another process listens on `{0}`")]
     InUse(SocketAddr),
@@ -100,16 +100,16 @@ impl Drop for NetHandle {
 /// Listens on `listen` and serves on a thread of its own until the handle is dropped.
 ///
 /// # Errors
-/// The address is in use ([`StartError::InUse`], a retry may help) or refused, or the system refuses a thread.
+/// The address is in use ([`ListenError::InUse`], a retry may help) or refused, or the system refuses a thread.
 pub fn start<D: Dispatch>(
     listen: SocketAddr,
     tls: Tls,
     dispatch: Arc<D>,
     bounds: Bounds,
-) -> Result<NetHandle, StartError> {
+) -> Result<NetHandle, ListenError> {
     let refused = |source: io::Error| match source.kind() {
-        io::ErrorKind::AddrInUse => StartError::InUse(listen),
-        _ => StartError::Listen {
+        io::ErrorKind::AddrInUse => ListenError::InUse(listen),
+        _ => ListenError::Listen {
             address: listen,
             source,
         },

@@ -12,11 +12,11 @@ use super::codec;
 
 /// The queue of a session's client. Usable from any thread, cheap to clone, bounded in bytes.
 #[derive(Clone, Debug)]
-pub struct Outbox(Arc<Shared>);
+pub struct Outbox(Arc<OutboxShared>);
 
 #[derive(Debug)]
-struct Shared {
-    queue: Mutex<Queue>,
+struct OutboxShared {
+    queue: Mutex<OutboxQueue>,
     /// Wakes threads that wait for room in the queue.
     room: Condvar,
     /// Wakes the session's sender: there is a line, or the queue is closing.
@@ -28,14 +28,14 @@ struct Shared {
 }
 
 #[derive(Debug, Default)]
-struct Queue {
+struct OutboxQueue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    state: State,
+    state: OutboxState,
 }
 
 #[derive(Clone, Debug, Default)]
-enum State {
+enum OutboxState {
     /// Accepts messages.
     #[default]
     Open,
@@ -49,7 +49,7 @@ impl Outbox {
     /// An outbox for this many bytes that wait.
     pub fn new(bound: usize) -> Self {
         let (room, filled, overrun) = (Condvar::new(), Notify::new(), Notify::new());
-        Self(Arc::new(Shared {
+        Self(Arc::new(OutboxShared {
             queue: Mutex::default(),
             room,
             filled,
@@ -76,7 +76,7 @@ impl Outbox {
         let line = codec::encode(&message);
         let deadline = Instant::now() + patience;
         let mut queue = self.lock();
-        while matches!(queue.state, State::Open) && queue.bytes + line.len() > self.0.bound {
+        while matches!(queue.state, OutboxState::Open) && queue.bytes + line.len() > self.0.bound {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -99,13 +99,13 @@ impl Outbox {
     /// Why the session has ended or is about to, if so: work for it may stop.
     pub fn closed(&self) -> Option<Closed> {
         match &self.lock().state {
-            State::Open => None,
-            State::Closing(why) | State::Gone(why) => Some(why.clone()),
+            OutboxState::Open => None,
+            OutboxState::Closing(why) | OutboxState::Gone(why) => Some(why.clone()),
         }
     }
 
-    fn push(&self, mut queue: MutexGuard<'_, Queue>, line: Vec<u8>) -> Result<(), Closed> {
-        if let State::Closing(why) | State::Gone(why) = &queue.state {
+    fn push(&self, mut queue: MutexGuard<'_, OutboxQueue>, line: Vec<u8>) -> Result<(), Closed> {
+        if let OutboxState::Closing(why) | OutboxState::Gone(why) = &queue.state {
             return Err(why.clone());
         }
         if queue.bytes + line.len() > self.0.bound {
@@ -124,8 +124,8 @@ impl Outbox {
     /// Accepts no more messages after `last`, which is sent even if it exceeds the bound. Only the first call counts.
     pub(crate) fn finish(&self, why: Closed, last: Option<FromAgent>) {
         let mut queue = self.lock();
-        if matches!(queue.state, State::Open) {
-            queue.state = State::Closing(why);
+        if matches!(queue.state, OutboxState::Open) {
+            queue.state = OutboxState::Closing(why);
             queue.lines.extend(last.as_ref().map(codec::encode));
         }
         drop(queue);
@@ -136,10 +136,10 @@ impl Outbox {
     /// Drops the queue: the client will not read it.
     pub(crate) fn abandon(&self, why: Closed) {
         let mut queue = self.lock();
-        if !matches!(queue.state, State::Gone(_)) {
-            *queue = Queue {
-                state: State::Gone(why),
-                ..Queue::default()
+        if !matches!(queue.state, OutboxState::Gone(_)) {
+            *queue = OutboxQueue {
+                state: OutboxState::Gone(why),
+                ..OutboxQueue::default()
             };
         }
         drop(queue);
@@ -158,7 +158,7 @@ impl Outbox {
                     self.0.room.notify_all();
                     return Some(line);
                 }
-                if !matches!(queue.state, State::Open) {
+                if !matches!(queue.state, OutboxState::Open) {
                     return None;
                 }
             }
@@ -171,7 +171,7 @@ impl Outbox {
         self.0.overrun.notified().await;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, OutboxQueue> {
         // Code that holds the lock does not panic, and the queue is consistent between its statements.
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -14,7 +14,7 @@ use super::bounds::{Bounds, LOOK};
 use super::closed::{Closed, EXPIRED};
 use super::codec::{self, Decoder, NoCall};
 use super::connection::{Authenticated, lost};
-use super::hub::{Activity, Hub, Open};
+use super::hub::{Activity, Hub, OpenSession};
 use super::outbox::Outbox;
 
 /// The bytes per read: the size of a TLS record.
@@ -58,7 +58,7 @@ pub(crate) async fn serve<D: Dispatch>(hub: Rc<Hub<D>>, authenticated: Authentic
     let why = tokio::select! {
         biased;
         _ = stopping.wait_for(|stop| *stop) => Closed::Shutdown,
-        () = Open::<D>::displaced(&mut displaced) => Closed::Displaced,
+        () = OpenSession::<D>::displaced(&mut displaced) => Closed::Displaced,
         () = outbox.overrun() => Closed::SlowReader,
         why = watch(&open.activity, &hub.bounds, not_after) => why,
         why = &mut transmitting => sent.insert(why).clone(),
@@ -94,7 +94,11 @@ async fn linger(read: &mut (impl AsyncRead + Unpin)) {
 }
 
 /// Reads calls and dispatches them, until the client leaves or sends something that is not a call.
-async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>, open: &Open<D>) -> Closed {
+async fn receive<D: Dispatch>(
+    read: &mut (impl AsyncRead + Unpin),
+    hub: &Hub<D>,
+    open: &OpenSession<D>,
+) -> Closed {
     let mut decoder = Decoder::default();
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -131,7 +135,7 @@ async fn receive<D: Dispatch>(read: &mut (impl AsyncRead + Unpin), hub: &Hub<D>,
     }
 }
 
-fn take<D: Dispatch>(hub: &Hub<D>, open: &Open<D>, call: Call) -> Flow {
+fn take<D: Dispatch>(hub: &Hub<D>, open: &OpenSession<D>, call: Call) -> Flow {
     // A ping shows that the client is alive, not that it is in use.
     if call.method != "ping" {
         open.activity.called.set(Instant::now());

@@ -39,7 +39,7 @@ pub const SWEEP_EVERY: Duration = Duration::from_millis(250);
 /// The notes of this process.
 pub struct CrashNotes {
     file: Option<File>,
-    slots: [Slot; PLACES],
+    slots: [NoteSlot; PLACES],
     /// The first slow note of the current window, in nanoseconds on the boot-time clock; and the number of slow notes
     /// since.
     slow_since: AtomicU64,
@@ -50,7 +50,7 @@ pub struct CrashNotes {
 
 /// The slot of a lease.
 #[derive(Default)]
-struct Slot {
+struct NoteSlot {
     /// 0 if no lease has it.
     lease: AtomicU64,
     /// The number of its calls that run, with [`WRITTEN`] and [`CLEARING`].
@@ -72,7 +72,7 @@ pub struct Note {
 
 /// The notes that the previous process left.
 #[derive(Debug, Default, Eq, PartialEq)]
-pub struct Found {
+pub struct FoundAfterCrash {
     /// The leases of the calls that it ended in, or shortly after.
     pub leases: BTreeSet<u64>,
     /// Its notes were paused, so there may be more leases.
@@ -81,7 +81,7 @@ pub struct Found {
 
 impl CrashNotes {
     /// Opens the file in a folder and reads the previous notes. On an error, nothing is noted from then on.
-    pub fn begin(folder: &Path) -> (Self, io::Result<Found>) {
+    pub fn begin(folder: &Path) -> (Self, io::Result<FoundAfterCrash>) {
         let (file, found) = match begin(folder) {
             Ok((file, found)) => (Some(file), Ok(found)),
             Err(error) => (None, Err(error)),
@@ -90,7 +90,7 @@ impl CrashNotes {
         (
             Self {
                 file,
-                slots: std::array::from_fn(|_| Slot::default()),
+                slots: std::array::from_fn(|_| NoteSlot::default()),
                 slow_since: zero(),
                 slow: zero(),
                 paused: zero(),
@@ -138,14 +138,14 @@ impl CrashNotes {
         for slot in 0..PLACES {
             self.clear_slot(file, slot);
         }
-        let stands = |slot: &Slot| slot.state.load(Ordering::Acquire) & WRITTEN != 0;
+        let stands = |slot: &NoteSlot| slot.state.load(Ordering::Acquire) & WRITTEN != 0;
         self.slots.iter().any(stands)
     }
 
     /// Frees the slot of a lease of which no call will begin any more.
     pub fn forget(&self, lease: u64) {
         let Some(file) = &self.file else { return };
-        let has = |slot: &Slot| slot.lease.load(Ordering::Acquire) == lease;
+        let has = |slot: &NoteSlot| slot.lease.load(Ordering::Acquire) == lease;
         if let Some(slot) = self.slots.iter().position(has) {
             self.clear_slot(file, slot);
             self.slots[slot].lease.store(0, Ordering::Release);
@@ -154,8 +154,8 @@ impl CrashNotes {
 
     /// The slot of a lease; takes a free one if it has none.
     fn slot_of(&self, lease: u64) -> Option<usize> {
-        let has = |slot: &Slot| slot.lease.load(Ordering::Acquire) == lease;
-        let take = |slot: &Slot| {
+        let has = |slot: &NoteSlot| slot.lease.load(Ordering::Acquire) == lease;
+        let take = |slot: &NoteSlot| {
             let taken = slot
                 .lease
                 .compare_exchange(0, lease, Ordering::AcqRel, Ordering::Acquire);
@@ -167,7 +167,7 @@ impl CrashNotes {
     }
 
     fn clear_slot(&self, file: &File, slot: usize) {
-        let Slot { lease, state } = &self.slots[slot];
+        let NoteSlot { lease, state } = &self.slots[slot];
         let idle = state.compare_exchange(WRITTEN, CLEARING, Ordering::AcqRel, Ordering::Acquire);
         if idle.is_err() {
             return;
@@ -235,7 +235,7 @@ fn write(file: &File, place: usize, lease: u64) -> io::Result<()> {
     file.write_all_at(&lease.to_le_bytes(), (place * PLACE) as u64)
 }
 
-fn begin(folder: &Path) -> io::Result<(File, Found)> {
+fn begin(folder: &Path) -> io::Result<(File, FoundAfterCrash)> {
     // Do not follow a link and do not block on a pipe in the file's place.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let mut options = OpenOptions::new();
@@ -261,14 +261,14 @@ fn begin(folder: &Path) -> io::Result<(File, Found)> {
     let mut numbers: Vec<u64> = numbers.iter().map(|number| u64::from_le_bytes(*number)).collect();
     let unknown = numbers.len() > PLACES && numbers.pop() == Some(UNKNOWN);
     let leases = numbers.into_iter().filter(|lease| *lease != 0).collect();
-    Ok((file, Found { leases, unknown }))
+    Ok((file, FoundAfterCrash { leases, unknown }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(folder: &Path) -> Found {
+    fn found(folder: &Path) -> FoundAfterCrash {
         let (inside, found) = CrashNotes::begin(folder);
         inside.clear().unwrap();
         found.unwrap()
@@ -283,7 +283,7 @@ mod tests {
     fn the_next_process_learns_inside_which_calls_the_last_one_ended() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, before) = CrashNotes::begin(folder.path());
-        assert_eq!(before.unwrap(), Found::default());
+        assert_eq!(before.unwrap(), FoundAfterCrash::default());
         let (first, second) = (inside.begins(7).unwrap(), inside.begins(9).unwrap());
         inside.ends(first);
         assert!(inside.sweep(), "a call of lease 9 runs");
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(leases(folder.path()), [9]);
         inside.ends(second);
         assert!(!inside.sweep());
-        assert_eq!(found(folder.path()), Found::default());
+        assert_eq!(found(folder.path()), FoundAfterCrash::default());
     }
 
     #[test]
@@ -341,7 +341,7 @@ mod tests {
             is_over.store(true, Ordering::Relaxed);
         });
         inside.sweep();
-        assert_eq!(found(folder.path()), Found::default());
+        assert_eq!(found(folder.path()), FoundAfterCrash::default());
     }
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
         inside.sweep();
         assert_eq!(
             found(folder.path()),
-            Found {
+            FoundAfterCrash {
                 leases: BTreeSet::new(),
                 unknown: true
             }
@@ -367,7 +367,7 @@ mod tests {
         inside.ends(inside.begins(66).unwrap());
         assert_eq!(leases(folder.path()), [66]);
         inside.forget(66);
-        assert_eq!(found(folder.path()), Found::default());
+        assert_eq!(found(folder.path()), FoundAfterCrash::default());
     }
 
     #[test]

@@ -69,19 +69,19 @@ pub enum ConvertError {
     #[error("{place}{what} cannot be stored; only data can: text, numbers, truth values, lists and maps")]
     NoData {
         /// Where it is in the value.
-        place: Place,
+        place: ArgumentPlace,
         /// What it is.
         what: String,
     },
     /// NaN or an infinity.
     #[error("{0}a number that is not finite cannot be stored")]
-    NotFinite(Place),
+    NotFinite(ArgumentPlace),
     /// A limit was reached.
     #[error("the value is {0}; store it in parts")]
     TooLarge(String),
     /// A captured variable that is in use by the current operation.
     #[error("{0}the variable is in use by another part of the script")]
-    InUse(Place),
+    InUse(ArgumentPlace),
     /// A secret argument would become part of a value.
     #[error("a secret argument cannot be part of a value or an answer")]
     SecretArgument,
@@ -97,9 +97,9 @@ pub enum ConvertError {
 
 /// Position within a script's value.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Place(Path);
+pub struct ArgumentPlace(Path);
 
-impl std::fmt::Display for Place {
+impl std::fmt::Display for ArgumentPlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.0.0.is_empty() {
             Ok(())
@@ -246,8 +246,8 @@ impl Walk {
         Ok(())
     }
 
-    fn place(&self) -> Place {
-        Place(self.place.clone())
+    fn place(&self) -> ArgumentPlace {
+        ArgumentPlace(self.place.clone())
     }
 }
 

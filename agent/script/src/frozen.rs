@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use rhai::{AST, CallFnOptions, Dynamic, Engine, FnPtr, Position, Scope};
 
-use self::engines::{Call, Common, ERR, Fault, OK, OPEN, STRICT, TELLING};
+use self::engines::{Common, ERR, ErrValue, OK, OPEN, PatchCall, STRICT, TELLING};
 use super::engine::{PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
 use super::handed_out::HandedOut;
 use super::meter::{self, End};
@@ -319,7 +319,7 @@ impl Frozen {
     }
 
     /// The data of a call under this lease. The common part is cached: nearly all code is called for one lease only.
-    fn called(&self, lease: u64, arguments: &[Dynamic]) -> Call {
+    fn called(&self, lease: u64, arguments: &[Dynamic]) -> PatchCall {
         let common = || {
             Arc::new(Common {
                 lease,
@@ -341,7 +341,7 @@ impl Frozen {
                 .iter()
                 .for_each(|argument| self.note_argument(&mut handed_out, argument));
         }
-        Call {
+        PatchCall {
             common,
             handed_out: Arc::new(Mutex::new(handed_out)),
         }
@@ -394,8 +394,8 @@ impl Frozen {
             });
         }
         let value = result.map_err(|e| failed(&e))?;
-        if value.is::<Fault>() {
-            let Fault(error) = value.cast();
+        if value.is::<ErrValue>() {
+            let ErrValue(error) = value.cast();
             let error = convert::from_dynamic(error, None).map_err(|e| PatchFailure::Shape(e.to_string()))?;
             return Err(PatchFailure::Fault(error));
         }

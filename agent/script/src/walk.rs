@@ -260,13 +260,13 @@ pub fn closures(ast: &AST) -> Closures {
 
 /// Names of map entries used in code.
 #[derive(Clone, Debug, Default)]
-pub struct Names {
+pub struct DefinedNames {
     written: BTreeSet<String>,
     /// Whether some names are known only at run time.
     computed: bool,
 }
 
-impl Names {
+impl DefinedNames {
     fn add(&mut self, step: &Expr) {
         match step {
             Expr::Property(name, _) => drop(self.written.insert(name.2.to_string())),
@@ -297,8 +297,8 @@ impl Names {
 /// Names of map entries that code reads and assigns.
 #[derive(Clone, Debug, Default)]
 pub struct Uses {
-    assigned: Names,
-    read: Names,
+    assigned: DefinedNames,
+    read: DefinedNames,
 }
 
 impl Uses {

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use debug_audit::{Log, Opened};
+use debug_audit::{Log, OpenedLog};
 
 use super::error::StartError;
 use super::history::{History, history};
 use super::prepare::Prepared;
-use super::status::Shared;
+use super::status::SharedStatus;
 use super::{log, no_thread, watchdog};
 use crate::changes::exposed::Exposed;
 use crate::changes::guards::Guards;
@@ -29,7 +29,7 @@ use debug_config::Config;
 use debug_lease::Leases;
 use debug_net as net;
 use debug_net::Tls;
-use debug_points::{CrashNotes, Found};
+use debug_points::{CrashNotes, FoundAfterCrash};
 use debug_state::{Keyed, Scrubber, States};
 
 /// Puts the core together and writes the records of the start. Returns what the socket needs, too.
@@ -39,8 +39,8 @@ use debug_state::{Keyed, Scrubber, States};
 pub(super) fn assemble(
     prepared: Prepared,
     log: Log,
-    opened: &Opened,
-    status: &Shared,
+    opened: &OpenedLog,
+    status: &SharedStatus,
 ) -> Result<(Arc<Core>, Tls, SocketAddr), StartError> {
     let Prepared {
         config,
@@ -123,7 +123,7 @@ pub(super) fn assemble(
     Ok((core, tls, config.listen))
 }
 
-fn recorder(config: &Config, log: Log, status: &Shared) -> Result<Recorder, StartError> {
+fn recorder(config: &Config, log: Log, status: &SharedStatus) -> Result<Recorder, StartError> {
     let key = log::digest_key(&config.audit.folder)?;
     let keyed = Keyed::new(key).map_err(log::no_randomness)?;
     let (emitter, emitting) = Emitter::new();
@@ -161,13 +161,13 @@ fn marker(core: &Core, config: &Config) -> ActiveMarker {
 }
 
 /// The notes about patched calls, and what the process before left in them.
-fn crash_notes(core: &Core, config: &Config, history: &History) -> (CrashNotes, Found) {
+fn crash_notes(core: &Core, config: &Config, history: &History) -> (CrashNotes, FoundAfterCrash) {
     let (notes, found) = CrashNotes::begin(&config.active);
     let mut found = found.unwrap_or_else(|error| {
         core.recorder.emitter.alarm(&format!(
             "whether this process ends inside a patched call cannot be noted: {error}"
         ));
-        Found::default()
+        FoundAfterCrash::default()
     });
     // A user who can write that file could invent lease ids.
     found.leases.retain(|lease| *lease <= history.highest);

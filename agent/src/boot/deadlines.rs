@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use debug_policy::Resource;
 
-use crate::changes::workers::Turn;
+use crate::changes::workers::Submitted;
 use crate::core::Core;
 use debug_base::{Panicked, Path, Wait, fenced};
 use debug_lease::Cause;
@@ -46,10 +46,10 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     };
     let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", wait));
     match core.changes.helpers.undo(state, id, undo) {
-        Ok(Turn::Next) => {}
+        Ok(Submitted::Next) => {}
         // The state's thread may be blocked by another job, or dead. Try here, too, without blocking, because other
         // leases are due.
-        Ok(Turn::Queued) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
+        Ok(Submitted::Queued) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
         Err(error) => core
             .recorder
             .emitter

@@ -52,7 +52,7 @@ impl History {
 impl History {
     /// Takes in one record.
     fn read(&mut self, text: &str) -> Result<(), String> {
-        let Kind { kind } = parse(text)?;
+        let RecordKind { kind } = parse(text)?;
         match kind.as_str() {
             SessionOpen::KIND => {
                 let SessionOpen { session, .. } = parse(text)?;
@@ -79,7 +79,7 @@ impl History {
 }
 
 #[derive(serde::Deserialize)]
-struct Kind {
+struct RecordKind {
     kind: String,
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::Path;
 
 use debug_audit::kinds::LEASE_RESTART;
-use debug_audit::{Entry, Log, OpenError, Opened, Until};
+use debug_audit::{Entry, Log, OpenError, OpenedLog, Until};
 use debug_wire::records::{
     Boot, ConfigLoaded, LeaseRestarted, List, ListsLoaded, PolicyLoaded, Recovered, Torn,
 };
@@ -20,10 +20,10 @@ use crate::recorder::records::{self, record};
 use debug_config as config;
 use debug_config::Config;
 use debug_net::{Authority, Tls};
-use debug_points::Found;
+use debug_points::FoundAfterCrash;
 
 /// Opens the log, waiting for as long as another process holds its folder. `None` if the agent stops or does not start.
-pub(super) fn open(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, Opened)> {
+pub(super) fn open(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, OpenedLog)> {
     loop {
         if machinery.stopping() {
             return None;
@@ -48,9 +48,9 @@ pub(super) fn open(prepared: &Prepared, machinery: &Machinery) -> Option<(Log, O
 pub(super) fn begin(
     core: &Core,
     config: &Config,
-    opened: &Opened,
+    opened: &OpenedLog,
     history: &History,
-    found: &Found,
+    found: &FoundAfterCrash,
     tls: &Tls,
 ) -> Result<(), StartError> {
     tell_crash(core, found);
@@ -73,7 +73,7 @@ pub(super) fn begin(
         .map_err(|e| failed(format!("the audit log cannot be written: {}", whole(&e))))
 }
 
-fn boot(core: &Core, config: &Config, found: &Found) -> Boot {
+fn boot(core: &Core, config: &Config, found: &FoundAfterCrash) -> Boot {
     Boot {
         service: core.service.clone(),
         instance: core.instance.clone(),
@@ -88,7 +88,7 @@ fn boot(core: &Core, config: &Config, found: &Found) -> Boot {
 }
 
 /// Tells the operators of the service in which patched calls the process before ended.
-fn tell_crash(core: &Core, found: &Found) {
+fn tell_crash(core: &Core, found: &FoundAfterCrash) {
     let tell = |what: String| {
         core.recorder.emitter.alarm(&what);
         core.note(what);
@@ -132,7 +132,7 @@ fn loaded(core: &Core, config: &Config, tls: &Tls) -> [Entry; 3] {
 }
 
 /// The end of a lease that the process before held.
-fn restarted(lease: u64, target: &str, found: &Found) -> Entry {
+fn restarted(lease: u64, target: &str, found: &FoundAfterCrash) -> Entry {
     let how = match found.leases.contains(&lease) {
         true => "the process that held it ended inside a call of this patch, or less than a second after it",
         false => "the process that held it ended",

@@ -15,7 +15,7 @@ const MAX_LEAVES: usize = 5;
 
 /// The names that must match something.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub(crate) struct AuthorNames {
     never_write: Vec<Path>,
     never_patch: Vec<String>,
     /// From the configuration: the paths that stay visible with `redact.all`.
@@ -41,7 +41,7 @@ impl Why {
     }
 }
 
-impl Names {
+impl AuthorNames {
     /// The names from the builder and the configuration.
     pub(crate) fn new(never_write: Vec<Path>, never_patch: Vec<String>, visible: Vec<String>) -> Self {
         Self {

@@ -16,7 +16,7 @@ use debug_state::{Redactor, States};
 use pki_types::UnixTime;
 
 use super::error::{Mistake, StartError};
-use super::names::Names;
+use super::names::AuthorNames;
 use super::notices::{self, Notices};
 use super::registration::Registration;
 use crate::changes::guards::Gauge;
@@ -45,7 +45,7 @@ pub(crate) struct Prepared {
     pub(crate) states: Arc<States>,
     pub(crate) redactor: Arc<Redactor>,
     pub(crate) gauges: BTreeMap<String, Gauge>,
-    pub(crate) names: Names,
+    pub(crate) names: AuthorNames,
     pub(crate) notices: Notices,
     pub(crate) keys: Vec<(String, String)>,
 }
@@ -100,7 +100,7 @@ pub(crate) fn prepare(mut registration: Registration) -> Result<Prepared, StartE
     let redactor = Arc::new(redactor(&config)?);
     let mut notices = Notices::of(std::mem::take(&mut registration.faults));
     let mut closed = closed_to_writes(&registration, &mut notices);
-    let names = Names::new(
+    let names = AuthorNames::new(
         closed.clone(),
         registration.never_patch.clone(),
         config.redact.visible.clone(),

@@ -154,13 +154,13 @@ impl From<Overdue> for Late {
 
 /// The status, shared between the handle and the threads.
 #[derive(Clone, Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedStatus {
     status: Arc<Mutex<Status>>,
     waits: Waits,
     faults: Faults,
 }
 
-impl Shared {
+impl SharedStatus {
     /// Starts as `status`.
     pub(crate) fn new(status: Status) -> Self {
         Self {

@@ -12,7 +12,7 @@ use debug_wire::messages::FailingPatch;
 use debug_wire::records::{Alarm, Effect};
 use pki_types::UnixTime;
 
-use crate::changes::observer::{Event, Events};
+use crate::changes::observer::{Events, PatchEvent};
 use crate::core::{Core, RateLimit};
 use crate::execute::guard;
 use crate::recorder::marker::{ActiveMarker, HEARTBEAT};
@@ -20,7 +20,7 @@ use crate::recorder::records::record;
 use debug_base::threads::Next;
 use debug_base::{BootTime, Wait, threads};
 use debug_lease::Cause;
-use debug_net::expiry::{Left, Told};
+use debug_net::expiry::{Announced, Left};
 use debug_points::{Failed, SWEEP_EVERY};
 
 /// How long after a lease is due this thread checks whether the revert thread has missed it: the revert thread goes
@@ -37,7 +37,7 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
     let faults = core.faults.clone();
     // The core owns this value; a strong reference back would leak both.
     let core = Arc::downgrade(core);
-    let (mut failures, mut told) = (Failures::default(), Told::default());
+    let (mut failures, mut told) = (Failures::default(), Announced::default());
     let mut round = Instant::now();
     let mut beat = Instant::now() + HEARTBEAT;
     let turn = move || {
@@ -62,9 +62,9 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
         }
         let event = match events.sent().recv_timeout(wait) {
             Ok(event) => event,
-            Err(RecvTimeoutError::Timeout) if keeping.beats() && beat <= Instant::now() => Event::Marked,
-            Err(RecvTimeoutError::Timeout) if guarding => Event::Guarded,
-            Err(RecvTimeoutError::Timeout) => Event::Look,
+            Err(RecvTimeoutError::Timeout) if keeping.beats() && beat <= Instant::now() => PatchEvent::Marked,
+            Err(RecvTimeoutError::Timeout) if guarding => PatchEvent::Guarded,
+            Err(RecvTimeoutError::Timeout) => PatchEvent::Look,
             Err(RecvTimeoutError::Disconnected) => return Next::End,
         };
         let Some(core) = core.upgrade() else {
@@ -72,16 +72,18 @@ pub(crate) fn start(core: &Arc<Core>, events: Events, keeping: Arc<ActiveMarker>
         };
         match event {
             // Cleared before the leases are read, so that a later change queues another event.
-            Event::Marked => {
+            PatchEvent::Marked => {
                 events.shown();
                 beat = Instant::now() + HEARTBEAT;
                 show(&core, &keeping);
             }
-            Event::Failed { .. } => {
+            PatchEvent::Failed { .. } => {
                 events.taken();
                 take(&core, &mut failures, event);
             }
-            Event::Breaker { .. } | Event::Guarded | Event::Look => take(&core, &mut failures, event),
+            PatchEvent::Breaker { .. } | PatchEvent::Guarded | PatchEvent::Look => {
+                take(&core, &mut failures, event)
+            }
         }
         tell(&core);
         if guarding && round <= Instant::now() {
@@ -107,7 +109,7 @@ fn sweep_notes(core: &Core) -> bool {
 }
 
 /// Logs new warnings about expiring certificates and lists; returns the time until the next one can be due.
-fn warn(core: &Core, told: &mut Told) -> Duration {
+fn warn(core: &Core, told: &mut Announced) -> Duration {
     let now = UnixTime::now().as_secs();
     for (left, warning) in told.news(&core.lifetimes, now) {
         match left {
@@ -155,12 +157,12 @@ struct Failures {
     first: BTreeSet<u64>,
 }
 
-fn take(core: &Core, failures: &mut Failures, event: Event) {
+fn take(core: &Core, failures: &mut Failures, event: PatchEvent) {
     match event {
         // Its only purpose is to wake the thread.
-        Event::Guarded => {}
-        Event::Look => core.sweep(),
-        Event::Failed { lease, call, why } => {
+        PatchEvent::Guarded => {}
+        PatchEvent::Look => core.sweep(),
+        PatchEvent::Failed { lease, call, why } => {
             let why = debug_base::cut(&core.exposed.scrub(&why));
             failures
                 .first
@@ -201,7 +203,7 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
                 );
             }
         }
-        Event::Breaker { lease, why } => {
+        PatchEvent::Breaker { lease, why } => {
             let why = match last_failure(core, lease) {
                 Some(last) => format!("{why}; the last time {last}"),
                 None => why,
@@ -209,7 +211,7 @@ fn take(core: &Core, failures: &mut Failures, event: Event) {
             // Another thread may end it at the same moment, with the same effect.
             core.see_to_end(lease, &Cause::Breaker(why), Wait::AGENT);
         }
-        Event::Marked => {}
+        PatchEvent::Marked => {}
     }
 }
 

@@ -62,7 +62,7 @@ const GAUGES: Duration = Duration::from_millis(20);
 
 /// The answer of a guard.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) enum Answer {
+pub(crate) enum GuardAnswer {
     /// The condition holds.
     Holds,
     /// It does not hold; what the guard saw.

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::errors::{came_in_between, failed, only_because_of, stands_above};
 use debug_base::{BootTime, Here, Orders, Path, Tree, alike};
-use debug_lease::stack::{self, Ending, Layer};
+use debug_lease::stack::{self, Ending, WriteLayer};
 use debug_lease::{ChangeError, Conflict, Left, Otherwise, Why};
 use debug_state::{Edited, Later, StateError};
 
@@ -12,10 +12,10 @@ use debug_state::{Edited, Later, StateError};
 pub(super) type Update<'a> = dyn Fn(&Edited<'_>, &Later<'_>) -> Result<Tree, StateError> + 'a;
 
 /// The stack without the ended layer, the result of ending it, and the state's value after that.
-pub(super) type Ended = (Vec<Layer>, Ending, Tree);
+pub(super) type EndedWrite = (Vec<WriteLayer>, Ending, Tree);
 
 /// The layer that alone keeps `path` (below the state) in existence: its lease and its path.
-pub(super) fn outlived(layers: &[Layer], path: &[String]) -> Option<(u64, Vec<String>)> {
+pub(super) fn outlived(layers: &[WriteLayer], path: &[String]) -> Option<(u64, Vec<String>)> {
     let lease = stack::outlives(layers, path).err()?;
     layers
         .iter()
@@ -38,11 +38,11 @@ pub(super) struct Write<'a> {
 /// The value at the path is not `before`, the type refuses the new value, the place exists only because of another lease, or
 /// there is another lease there that is not in `covers`. `None` allows all: a plan has checked the same value before.
 pub(super) fn make(
-    layers: &[Layer],
+    layers: &[WriteLayer],
     write: &Write<'_>,
     covers: Option<&[u64]>,
     update: &Update<'_>,
-) -> Result<(Vec<Layer>, Tree), ChangeError> {
+) -> Result<(Vec<WriteLayer>, Tree), ChangeError> {
     let Write {
         lease,
         at,
@@ -67,7 +67,7 @@ pub(super) fn make(
             *refused.borrow_mut() = Some(ChangeError::Refused(only_because_of(at, lease)));
             return Err(StateError::Conflict(at.clone()));
         }
-        let uncovered = |layer: &&Layer| {
+        let uncovered = |layer: &&WriteLayer| {
             let meets = layer.known_path().iter().zip(path).all(|(a, b)| a == b);
             meets && covers.is_some_and(|covers| !covers.contains(&layer.lease))
         };
@@ -77,7 +77,13 @@ pub(super) fn make(
         }
         let edited = live.clone().with(path, after.clone(), &[]);
         let edited = edited.map_err(|_| StateError::Conflict(at.clone()))?;
-        next.push(Layer::new(lease, path, values.clone(), (live, &edited), deadline));
+        next.push(WriteLayer::new(
+            lease,
+            path,
+            values.clone(),
+            (live, &edited),
+            deadline,
+        ));
         *made.borrow_mut() = next;
         Ok(Some(edited))
     };
@@ -91,11 +97,11 @@ pub(super) fn make(
 
 /// Ends a layer of a stack. `None` if no layer has this lease.
 pub(super) fn end(
-    layers: &[Layer],
+    layers: &[WriteLayer],
     lease: u64,
     otherwise: Otherwise,
     update: &Update<'_>,
-) -> Result<Option<Ended>, StateError> {
+) -> Result<Option<EndedWrite>, StateError> {
     let ended = RefCell::new(None);
     let done = end_so(layers, lease, otherwise, Fit::AsMerged, &ended, update);
     let mixed = ended
@@ -119,11 +125,11 @@ pub(super) fn end(
 /// # Errors
 /// Another write overlaps the place, or the changed element cannot be identified beyond doubt.
 pub(super) fn force(
-    layers: &[Layer],
-    left: &Layer,
+    layers: &[WriteLayer],
+    left: &WriteLayer,
     root: &Path,
     update: &Update<'_>,
-) -> Result<Option<Ended>, ChangeError> {
+) -> Result<Option<EndedWrite>, ChangeError> {
     if let Some(above) = layers.iter().find(|layer| layer.overlaps(&left.path)) {
         return Err(ChangeError::Refused(stands_above(above.lease)));
     }
@@ -174,11 +180,11 @@ enum Fit {
 }
 
 fn end_so(
-    layers: &[Layer],
+    layers: &[WriteLayer],
     lease: u64,
     otherwise: Otherwise,
     fit: Fit,
-    ended: &RefCell<Option<(Vec<Layer>, Ending)>>,
+    ended: &RefCell<Option<(Vec<WriteLayer>, Ending)>>,
     update: &Update<'_>,
 ) -> Result<Tree, StateError> {
     let change = |live: &Tree, orders: &dyn Orders| {

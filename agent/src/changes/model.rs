@@ -14,7 +14,7 @@ use debug_lease::for_test::Leaf;
 use debug_lease::{Cause, Change, EndError, GRACE, Lease, Leases, Phase};
 use debug_points::for_test::{Heard, fake};
 use debug_points::{Point, Slot};
-use debug_state::{Place, Redactor, States, writable};
+use debug_state::{Redactor, SharedCell, States, writable};
 
 /// The service's state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -130,7 +130,7 @@ struct Real {
 impl Real {
     fn after(highest: u64) -> Self {
         let config = Arc::new(RwLock::new(FRESH));
-        let state = writable("config".parse().unwrap(), Place::Shared(config.clone()));
+        let state = writable("config".parse().unwrap(), SharedCell::Shared(config.clone()));
         let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
         let slot = Arc::new(Slot::route("GET /x".to_owned()));
         Self {

@@ -18,7 +18,7 @@ const WAITING: usize = 256;
 const LOOK_EVERY: u64 = 1_000_000_000;
 
 /// What the agent thread is to look at.
-pub(crate) enum Event {
+pub(crate) enum PatchEvent {
     /// There is a guard to evaluate.
     Guarded,
     /// A lease may be overdue.
@@ -33,7 +33,7 @@ pub(crate) enum Event {
 
 /// Records failed patches and ends those that the breaker stopped.
 pub(crate) struct PatchObserver {
-    events: Sender<Event>,
+    events: Sender<PatchEvent>,
     /// Failures queued.
     waiting: Arc<AtomicUsize>,
     /// When a look for overdue leases was last requested.
@@ -42,20 +42,20 @@ pub(crate) struct PatchObserver {
     process: u32,
     marks: Arc<ActiveMarker>,
     crash_notes: CrashNotes,
-    /// Whether an [`Event::Marked`] is queued.
+    /// Whether an [`PatchEvent::Marked`] is queued.
     marked: Arc<AtomicBool>,
 }
 
 /// The thread's side of the queue.
 pub(crate) struct Events {
-    sent: Receiver<Event>,
+    sent: Receiver<PatchEvent>,
     waiting: Arc<AtomicUsize>,
     marked: Arc<AtomicBool>,
 }
 
 impl Events {
     /// The queue, to wait on.
-    pub(crate) fn sent(&self) -> &Receiver<Event> {
+    pub(crate) fn sent(&self) -> &Receiver<PatchEvent> {
         &self.sent
     }
 
@@ -113,19 +113,19 @@ impl PatchObserver {
     /// Requests that the file of the marks be written soon.
     pub(crate) fn mark(&self) {
         if !self.marked.swap(true, Ordering::AcqRel) {
-            drop(self.events.send(Event::Marked));
+            drop(self.events.send(PatchEvent::Marked));
         }
     }
 
     /// Wakes the thread to evaluate guards.
     pub(crate) fn guarded(&self) {
-        drop(self.events.send(Event::Guarded));
+        drop(self.events.send(PatchEvent::Guarded));
     }
 
     /// Wakes the thread to report news of the points. It does not block.
     pub(crate) fn news(&self) {
         if self.process == std::process::id() {
-            drop(self.events.send(Event::Look));
+            drop(self.events.send(PatchEvent::Look));
         }
     }
 
@@ -140,7 +140,7 @@ impl PatchObserver {
             .compare_exchange(looked, now.0, Ordering::Relaxed, Ordering::Relaxed)
             .is_ok();
         if first && self.process == std::process::id() {
-            drop(self.events.send(Event::Look));
+            drop(self.events.send(PatchEvent::Look));
         }
     }
 }
@@ -176,7 +176,7 @@ impl Observer for PatchObserver {
             return;
         }
         // The send fails only when the agent has stopped.
-        drop(self.events.send(Event::Failed {
+        drop(self.events.send(PatchEvent::Failed {
             lease,
             call,
             why: failure.to_string(),
@@ -184,7 +184,7 @@ impl Observer for PatchObserver {
     }
 
     fn tripped(&self, lease: u64, why: Tripped) {
-        drop(self.events.send(Event::Breaker {
+        drop(self.events.send(PatchEvent::Breaker {
             lease,
             why: why.to_string(),
         }));

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::errors::failed;
 use super::layers;
 use debug_base::{BootTime, Orders, Path, Tree, Wait};
-use debug_lease::stack::{self, Layer};
+use debug_lease::stack::{self, WriteLayer};
 use debug_lease::{ChangeError, Conflict, Otherwise};
 use debug_state::{Edited, Later, StateError, States};
 
@@ -14,14 +14,14 @@ use debug_state::{Edited, Later, StateError, States};
 #[derive(Clone)]
 pub(crate) struct Rehearsal {
     tree: Tree,
-    layers: Vec<Layer>,
+    layers: Vec<WriteLayer>,
     /// Layers of the conflicts that the plan would cause, by lease.
-    left: BTreeMap<u64, Layer>,
+    left: BTreeMap<u64, WriteLayer>,
 }
 
 impl Rehearsal {
     /// From the whole value as its type writes it, and the writes in force.
-    pub(super) fn new(tree: Tree, layers: Vec<Layer>) -> Self {
+    pub(super) fn new(tree: Tree, layers: Vec<WriteLayer>) -> Self {
         Self {
             tree,
             layers,
@@ -47,7 +47,7 @@ impl Rehearsal {
         };
         self.update(states, path, &[], &look)?;
         let root = root(path);
-        let place = |layer: Layer| (layer.lease, root.join(layer.known_path()));
+        let place = |layer: WriteLayer| (layer.lease, root.join(layer.known_path()));
         Ok(layers.into_inner().into_iter().map(place).collect())
     }
 
@@ -114,7 +114,7 @@ impl Rehearsal {
         states: &States,
         lease: u64,
         path: &Path,
-        left: Option<Layer>,
+        left: Option<WriteLayer>,
     ) -> Result<(), ChangeError> {
         let Some(left) = left.or_else(|| self.left.get(&lease).cloned()) else {
             return Ok(());
@@ -133,7 +133,7 @@ impl Rehearsal {
         self.layers
             .iter()
             .filter(|layer| layer.lease == lease)
-            .flat_map(Layer::values)
+            .flat_map(WriteLayer::values)
             .collect()
     }
 

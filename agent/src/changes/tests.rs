@@ -6,7 +6,7 @@ use std::time::Duration;
 use debug_base::{BootTime, Tree, Wait};
 use debug_lease::for_test::begun;
 use debug_lease::{Cause, Change, EndError, Lease, Leases, Phase};
-use debug_state::{Live, Place, Redactor, States, writable};
+use debug_state::{Live, Redactor, SharedCell, States, writable};
 use debug_wire::messages::After;
 
 use super::{WriteChange, Writes};
@@ -40,7 +40,10 @@ fn a_live_value_is_extended_before_its_deadline_or_not_at_all() {
     let (mut extended, mut expired) = (0, 0);
     for race in 0..RACES {
         let live = Live::new(1_i64);
-        let state = writable("limit".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+        let state = writable(
+            "limit".parse().unwrap(),
+            SharedCell::Shared(Arc::new(live.clone())),
+        );
         let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
         let (writes, path) = (Arc::new(Writes::new(states)), "limit".parse().unwrap());
         let change = Arc::new(WriteChange::new(
@@ -97,7 +100,10 @@ fn a_change_covers_no_lease_that_came_to_its_place_after_it_was_allowed() {
         weight: 5,
     };
     let live = Live::new(vec![named("a"), named("b")]);
-    let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+    let state = writable(
+        "list".parse().unwrap(),
+        SharedCell::Shared(Arc::new(live.clone())),
+    );
     let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
     let writes = Arc::new(Writes::new(states));
     let write = |path: &str, value: i64| {
@@ -128,7 +134,10 @@ fn what_moved_since_its_conflict_is_not_forced() {
         weight,
     };
     let live = Live::new(vec![named("a", 1), named("b", 1)]);
-    let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+    let state = writable(
+        "list".parse().unwrap(),
+        SharedCell::Shared(Arc::new(live.clone())),
+    );
     let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
     let writes = Arc::new(Writes::new(states));
     let values = (Some(Tree::I64(1)), Some(Tree::I64(5)));
@@ -153,7 +162,10 @@ fn what_moved_since_its_conflict_is_not_forced() {
 #[test]
 fn a_conflict_is_not_forced_below_another_lease() {
     let live = Live::new(1_i64);
-    let state = writable("limit".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+    let state = writable(
+        "limit".parse().unwrap(),
+        SharedCell::Shared(Arc::new(live.clone())),
+    );
     let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
     let writes = Arc::new(Writes::new(states));
     let write = |before: i64, after: i64| {
@@ -184,7 +196,10 @@ fn a_settled_conflict_is_in_no_ones_way() {
         weight,
     };
     let live = Live::new(vec![named("a", 5), named("b", 5)]);
-    let state = writable("list".parse().unwrap(), Place::Shared(Arc::new(live.clone())));
+    let state = writable(
+        "list".parse().unwrap(),
+        SharedCell::Shared(Arc::new(live.clone())),
+    );
     let states = Arc::new(States::new(vec![state], Vec::new(), Arc::new(Redactor::new(&[]))).unwrap());
     let writes = Arc::new(Writes::new(states));
     let write = |path: &str| {

@@ -12,7 +12,7 @@ use debug_base::threads::{Faults, Next};
 
 /// What happened to a submitted job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Turn {
+pub(crate) enum Submitted {
     /// It is queued and runs in its turn.
     Next,
     /// A job of the same lease is still queued or running, so this one is dropped.
@@ -20,12 +20,12 @@ pub(crate) enum Turn {
 }
 
 /// Reverts one lease, waiting for the service's lock as an ordinary writer.
-type Job = Box<dyn FnOnce() + Send>;
+type UndoJob = Box<dyn FnOnce() + Send>;
 
 /// The threads, by state. They end when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct RevertWorkers {
-    threads: Mutex<BTreeMap<String, Sender<(u64, Job)>>>,
+    threads: Mutex<BTreeMap<String, Sender<(u64, UndoJob)>>>,
     /// The leases with a queued or running job.
     queued: Arc<Mutex<BTreeSet<u64>>>,
     waits: Waits,
@@ -51,12 +51,12 @@ impl RevertWorkers {
         self.thread(state).map(drop)
     }
 
-    fn thread(&self, state: &str) -> io::Result<Sender<(u64, Job)>> {
+    fn thread(&self, state: &str) -> io::Result<Sender<(u64, UndoJob)>> {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = threads.get(state) {
             return Ok(thread.clone());
         }
-        let (jobs, sent) = channel::<(u64, Job)>();
+        let (jobs, sent) = channel::<(u64, UndoJob)>();
         let (queued, waits, name) = (self.queued.clone(), self.waits.clone(), state.to_owned());
         let work = move || {
             let Ok((lease, job)) = sent.recv() else {
@@ -85,7 +85,7 @@ impl RevertWorkers {
         state: &str,
         lease: u64,
         job: impl FnOnce() + Send + 'static,
-    ) -> io::Result<Turn> {
+    ) -> io::Result<Submitted> {
         let thread = self.thread(state)?;
         if !self
             .queued
@@ -93,11 +93,11 @@ impl RevertWorkers {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(lease)
         {
-            return Ok(Turn::Queued);
+            return Ok(Submitted::Queued);
         }
         thread
             .send((lease, Box::new(job)))
-            .map(|()| Turn::Next)
+            .map(|()| Submitted::Next)
             .map_err(|_| {
                 self.queued
                     .lock()
@@ -133,11 +133,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::boot::status::{Shared, Status};
+    use crate::boot::status::{SharedStatus, Status};
 
     #[test]
     fn a_wait_holds_up_its_own_state_only_and_is_told_of_when_it_is_long() {
-        let status = Shared::new(Status::Running);
+        let status = SharedStatus::new(Status::Running);
         let helpers = RevertWorkers::new(status.waits(), status.faults());
         let (go, gone) = mpsc::channel::<()>();
         let (began, has_begun) = mpsc::channel();
@@ -162,7 +162,7 @@ mod tests {
         helpers.undo("config", 2, tell("same state")).unwrap();
         assert_eq!(
             helpers.undo("config", 2, tell("the same once more")).unwrap(),
-            Turn::Queued
+            Submitted::Queued
         );
         helpers.undo("rota", 3, tell("other state")).unwrap();
         assert_eq!(done.recv().unwrap(), "other state");
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_job_that_panics_neither_ends_the_thread_nor_stays_queued() {
-        let status = Shared::new(Status::Running);
+        let status = SharedStatus::new(Status::Running);
         let helpers = RevertWorkers::new(status.waits(), status.faults());
         let (told, done) = mpsc::channel();
         helpers.undo("config", 1, || panic!("planted")).unwrap();
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(done.recv().unwrap(), 2);
         assert_eq!(
             helpers.undo("config", 1, move || told.send(1).unwrap()).unwrap(),
-            Turn::Next
+            Submitted::Next
         );
         assert_eq!(done.recv().unwrap(), 1);
         assert!(status.faults().sentence().unwrap().contains("debug-undo"));

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use debug_base::{BootTime, Orders, Path, Tree, Wait};
 use debug_lease::Begun;
-use debug_lease::stack::{self as stack, Layer};
+use debug_lease::stack::{self as stack, WriteLayer};
 use debug_lease::{BeforeAfter, Change, ChangeError, Otherwise, Rearmed, Stands, Undone};
 use debug_policy::Resource;
 use debug_state::{Edited, Later, StateError, States};
 
 use super::errors::failed;
-use super::layers::{self, Ended};
+use super::layers::{self, EndedWrite};
 use super::rehearsal::Rehearsal;
 
 /// The writes in force: one stack per state.
 pub(crate) struct Writes {
     states: Arc<States>,
-    stacks: BTreeMap<String, Mutex<Vec<Layer>>>,
+    stacks: BTreeMap<String, Mutex<Vec<WriteLayer>>>,
 }
 
 /// Interval between attempts to lock a stack.
@@ -59,7 +59,7 @@ impl Writes {
     /// The state cannot be read, or its stack is locked.
     pub(crate) fn places(&self, path: &Path, wait: Wait) -> Result<BTreeMap<u64, Path>, ChangeError> {
         let layers = self.stack(path, wait)?.clone();
-        if !layers.iter().any(Layer::is_in_list) {
+        if !layers.iter().any(WriteLayer::is_in_list) {
             return Ok(BTreeMap::new());
         }
         let whole = self.states.whole(path, wait).map_err(failed)?;
@@ -98,7 +98,7 @@ impl Writes {
 
     /// Locks the stack of the state of `path`, within `wait`. The lock is held while code of the service's types runs, so a
     /// bounded caller gives up with `Busy`.
-    fn stack(&self, path: &Path, wait: Wait) -> Result<MutexGuard<'_, Vec<Layer>>, ChangeError> {
+    fn stack(&self, path: &Path, wait: Wait) -> Result<MutexGuard<'_, Vec<WriteLayer>>, ChangeError> {
         let name = path.0.first().map(String::as_str).unwrap_or_default();
         let Some(stack) = self.stacks.get(name) else {
             return Err(ChangeError::Refused(format!("there is no state `{name}`")));
@@ -135,7 +135,7 @@ pub(crate) struct WriteChange {
     spelling: Option<String>,
     warning: Option<String>,
     /// The layer of a conflict, kept for `force`.
-    left: Mutex<Option<Layer>>,
+    left: Mutex<Option<WriteLayer>>,
 }
 
 impl WriteChange {
@@ -208,7 +208,7 @@ impl Change for WriteChange {
         let Some(at) = layers.iter().position(|layer| layer.lease == lease) else {
             return Rearmed::InForce;
         };
-        let arm = |layers: &mut [Layer], deadline| {
+        let arm = |layers: &mut [WriteLayer], deadline| {
             let before = std::mem::replace(&mut layers[at].deadline, deadline);
             let later = |live: &Tree, orders: &dyn Orders| stack::schedule(layers, live, orders);
             (
@@ -246,7 +246,8 @@ impl Change for WriteChange {
     fn undo(&self, lease: u64, wait: Wait) -> Result<Undone, ChangeError> {
         let mut layers = self.writes.stack(&self.path, wait)?;
         let update = |change: &Edited<'_>, later: &Later<'_>| self.update(change, later, wait);
-        let ended: Option<Ended> = layers::end(&layers, lease, Otherwise::Keep, &update).map_err(failed)?;
+        let ended: Option<EndedWrite> =
+            layers::end(&layers, lease, Otherwise::Keep, &update).map_err(failed)?;
         let Some((next, ending, whole)) = ended else {
             return Ok(Undone::default());
         };
@@ -298,7 +299,7 @@ impl Change for WriteChange {
         Some((self.path.clone(), self.values.clone()))
     }
 
-    fn left(&self) -> Option<Layer> {
+    fn left(&self) -> Option<WriteLayer> {
         self.left.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

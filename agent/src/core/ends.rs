@@ -134,8 +134,8 @@ impl Core {
     }
 
     /// The outcome of a revert, for its record: digests, never values.
-    fn told(&self, undone: &Undone) -> records::Told {
-        records::Told {
+    fn told(&self, undone: &Undone) -> records::EndReport {
+        records::EndReport {
             conflict: undone.conflict.as_ref().map(|conflict| conflict.why.clone()),
             covered_by: undone.covered_by,
             restored: undone

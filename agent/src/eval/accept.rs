@@ -27,7 +27,7 @@ use debug_script::copies::{self, Lost};
 use debug_script::{engine, memory, roots, values, walk};
 
 /// An eval that is recorded and may run.
-pub(super) struct Accepted {
+pub(super) struct AcceptedEval {
     pub(super) run: Arc<EvalContext>,
     pub(super) engine: Engine,
     pub(super) code: String,
@@ -37,7 +37,7 @@ pub(super) struct Accepted {
 }
 
 /// The steps before the first operation: bounds, secrets, the record, syntax.
-pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepted, Failed> {
+pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<AcceptedEval, Failed> {
     let Submission {
         session,
         call,
@@ -106,7 +106,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         .map_err(|failed| outcome::finish_failed(core, &run, failed, Instant::now()))?;
     prepare(&mut engine, core, &run);
     let code = payload.code;
-    Ok(Accepted {
+    Ok(AcceptedEval {
         run,
         engine,
         code,

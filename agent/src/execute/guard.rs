@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use debug_policy::Resource;
 
-use crate::changes::guards::{Answer, Counts, Guard};
+use crate::changes::guards::{Counts, Guard, GuardAnswer};
 use crate::core::Core;
 use crate::effect::GuardCode;
 use debug_base::{BootTime, Tree, Wait, nearest};
@@ -39,14 +39,14 @@ pub(crate) fn round(core: &Core) {
             continue;
         }
         let answer = core.guarded("a guard", || ask(core, lease, code.as_ref(), &counts));
-        let answer = answer.unwrap_or_else(|| Answer::Silent("asking it panicked".to_owned()));
+        let answer = answer.unwrap_or_else(|| GuardAnswer::Silent("asking it panicked".to_owned()));
         let broken = match answer {
-            Answer::Holds => {
+            GuardAnswer::Holds => {
                 silent(core, lease, |silent| *silent = 0);
                 continue;
             }
-            Answer::Broken(seen) => format!("the guard no longer holds: {seen}"),
-            Answer::Silent(why) => {
+            GuardAnswer::Broken(seen) => format!("the guard no longer holds: {seen}"),
+            GuardAnswer::Silent(why) => {
                 let times = silent(core, lease, |silent| *silent += 1);
                 if times < MAX_SILENT {
                     continue;
@@ -70,7 +70,7 @@ fn silent(core: &Core, lease: u64, change: impl FnOnce(&mut u32)) -> u32 {
 
 /// Evaluates a guard for the first time, before its change is made. It uses a separate thread: the current one runs a
 /// script with a budget and variables that the guard must not share.
-pub(crate) fn first(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Counts) -> Answer {
+pub(crate) fn first(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Counts) -> GuardAnswer {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("debug-guard-new".to_owned());
         let asking = thread.spawn_scoped(scope, || (ask(core, lease, code, counts), take_asked()));
@@ -81,18 +81,18 @@ pub(crate) fn first(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Coun
             add_asked(spent);
             answer
         });
-        answer.unwrap_or_else(Answer::Silent)
+        answer.unwrap_or_else(GuardAnswer::Silent)
     })
 }
 
 /// Evaluates a guard.
-fn ask(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Counts) -> Answer {
+fn ask(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Counts) -> GuardAnswer {
     let sight = sight(core, lease, counts);
     match code.call(lease, BootTime::now(), vec![sight.clone()]) {
-        Ok(Tree::Bool(true)) => Answer::Holds,
-        Ok(Tree::Bool(false)) => Answer::Broken(seen(core, &sight, code)),
-        Ok(other) => Answer::Silent(format!("it answered {} instead of true or false", other.kind())),
-        Err(failure) => Answer::Silent(core.exposed.scrub(&silence(core, &sight, failure))),
+        Ok(Tree::Bool(true)) => GuardAnswer::Holds,
+        Ok(Tree::Bool(false)) => GuardAnswer::Broken(seen(core, &sight, code)),
+        Ok(other) => GuardAnswer::Silent(format!("it answered {} instead of true or false", other.kind())),
+        Err(failure) => GuardAnswer::Silent(core.exposed.scrub(&silence(core, &sight, failure))),
     }
 }
 

@@ -17,7 +17,7 @@ use crate::gate::{self, Considered};
 use crate::session::context::EvalContext;
 use debug_base::{BootTime, Path, Tree, roughly};
 
-use crate::session::planning::Line;
+use crate::session::planning::PlanLine;
 
 /// Considers an effect in a plan, and lists it.
 ///
@@ -175,7 +175,7 @@ fn told(refusal: &Refusal) -> String {
     }
 }
 
-fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
+fn described(core: &Core, effect: &Effect, now: BootTime) -> PlanLine {
     let (mut before, mut after) = (None, None);
     let target = match effect {
         Effect::See(listing, about) => about
@@ -204,7 +204,7 @@ fn described(core: &Core, effect: &Effect, now: BootTime) -> Line {
         Effect::Log { text, .. } => debug_base::shortened(&core.exposed.scrub(text)),
     };
     let function = effect.function().name();
-    Line {
+    PlanLine {
         function,
         target,
         before,

@@ -1,6 +1,6 @@
 //! Why effects on leases are refused.
 
-use debug_wire::messages::Standing;
+use debug_wire::messages::NotEnded;
 
 use crate::changes::snapshot::SnapshotError;
 use crate::effect::Refusal;
@@ -54,7 +54,7 @@ pub(super) fn named(mut all: impl Iterator<Item = String>) -> String {
 }
 
 /// The error for leases that could not be ended.
-pub(super) fn not_all(done: &[String], standing: &[Standing]) -> Refusal {
+pub(super) fn not_all(done: &[String], standing: &[NotEnded]) -> Refusal {
     let stand = named(
         standing
             .iter()

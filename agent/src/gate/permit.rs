@@ -141,7 +141,7 @@ impl<'a> Opened<'a> {
         let door = self.door;
         door.changes.leases.withdraw(self.lease.id);
         let detail = json!({ "never_made": door.exposed.scrub(why) });
-        let undone = records::Told::default();
+        let undone = records::EndReport::default();
         door.recorder.append(vec![records::lease_ended(
             kind,
             &self.lease,

@@ -21,7 +21,7 @@ pub(crate) fn not_failing(door: Door<'_>, run: &EvalContext, target: &Resource) 
         None => Ok(()),
         Some(lease) if run.has_ended(lease.id) => Ok(()),
         Some(lease) => {
-            let seen = Seen::of(door, run, &lease, target);
+            let seen = SeenLease::of(door, run, &lease, target);
             Err(Refusal::state(
                 format!(
                     "{} at `{}` could not be undone yet; nothing may be changed there until it is",
@@ -199,7 +199,7 @@ fn already_changed(
     now: BootTime,
 ) -> Refusal {
     let target = proposal.change.target();
-    let seen = Seen::of(door, run, lease, target);
+    let seen = SeenLease::of(door, run, lease, target);
     let left = roughly(lease.due().0.remaining(now));
     let help = match below {
         _ if !seen.listed => {
@@ -245,7 +245,7 @@ pub(crate) fn on_top(function: HostFunction, target: &Resource, over: &str) -> S
 }
 
 /// What an operator may learn about a lease that is in the way.
-struct Seen {
+struct SeenLease {
     /// Its place, or `a part of <target>` if the operator may not know it.
     place: String,
     lease: String,
@@ -254,7 +254,7 @@ struct Seen {
     listed: bool,
 }
 
-impl Seen {
+impl SeenLease {
     fn of(door: Door<'_>, run: &EvalContext, lease: &Lease, target: &Resource) -> Self {
         let list = run.request(Action::List, Resource::Agent);
         let listed = lease.owner == run.session.operator.name

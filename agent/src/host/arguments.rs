@@ -128,13 +128,13 @@ pub(crate) fn is_option(name: &str) -> bool {
 
 /// The options of a change, and the function that is to become its guard.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Given {
+pub(crate) struct CallArguments {
     pub(crate) options: Options,
     pub(crate) guard: Option<FnPtr>,
 }
 
-pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<Given, Refusal> {
-    let mut given = Given::default();
+pub(super) fn options(function: &Function, value: Option<Dynamic>) -> Result<CallArguments, Refusal> {
+    let mut given = CallArguments::default();
     let options = &mut given.options;
     let Some(value) = value else { return Ok(given) };
     let kind = convert::kind(&value);

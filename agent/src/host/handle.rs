@@ -17,7 +17,7 @@ use rhai::{
 };
 
 use crate::gate;
-use crate::host::arguments::Given;
+use crate::host::arguments::CallArguments;
 use crate::host::{self, EvalTag};
 use debug_base::{Path, Tree};
 use debug_script::convert;
@@ -289,7 +289,7 @@ pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
             HostFunction::Set.row(),
             path,
             value,
-            Given::default(),
+            CallArguments::default(),
         )])
     })
     .map(drop)

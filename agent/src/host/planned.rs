@@ -5,7 +5,7 @@ use rhai::Dynamic;
 use super::reply;
 use crate::core::Core;
 use crate::effect::{Reply, Row};
-use crate::session::planning::{Line, Planning};
+use crate::session::planning::{PlanLine, Planning};
 use debug_script::convert;
 
 /// The plan as a script sees it: a list of maps.
@@ -43,7 +43,7 @@ pub(crate) fn text(core: &Core, planned: &Planning) -> String {
         .join("\n")
 }
 
-fn row(line: Line) -> Row {
+fn row(line: PlanLine) -> Row {
     let mut row: Row = vec![("function", line.function.into()), ("target", line.target.into())];
     for (name, value) in [("before", line.before), ("after", line.after)] {
         row.extend(value.map(|value| (name, value)));
@@ -52,7 +52,7 @@ fn row(line: Line) -> Row {
     row
 }
 
-fn line_text(core: &Core, line: &Line) -> String {
+fn line_text(core: &Core, line: &PlanLine) -> String {
     let shown = |reply: &Reply| convert::display(&reply::plain(core, reply.clone()));
     let change = match (&line.before, &line.after) {
         (Some(before), Some(after)) => format!("  {} -> {}", shown(before), shown(after)),

@@ -167,7 +167,7 @@ fn alike(one: &Request, other: &Request) -> bool {
 
 /// The outcome of a revert, for its record.
 #[derive(Default)]
-pub(crate) struct Told {
+pub(crate) struct EndReport {
     /// Why a part of the change was kept.
     pub(crate) conflict: Option<String>,
     /// The lease above that covers the change.
@@ -185,7 +185,13 @@ pub(crate) struct Told {
 }
 
 /// The terminal record of a lease.
-pub(crate) fn lease_ended(kind: &'static str, lease: &Lease, by: &str, told: &Told, detail: Value) -> Entry {
+pub(crate) fn lease_ended(
+    kind: &'static str,
+    lease: &Lease,
+    by: &str,
+    told: &EndReport,
+    detail: Value,
+) -> Entry {
     let conflict = told.conflict.as_ref().map(|why| Conflict {
         why: why.clone(),
         ended_as: kind.to_owned(),

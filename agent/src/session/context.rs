@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use debug_audit::{AppendError, Entry, Until};
 use debug_policy::{Action, Mode, Request, Resource};
-use debug_wire::messages::{After, Ends, Standing};
+use debug_wire::messages::{After, Ends, NotEnded};
 use debug_wire::records::{Alarm, Looked};
 use rhai::{AST, Dynamic, Position, Scope};
 
@@ -72,7 +72,7 @@ struct Done {
     /// Whether it did more than read.
     acted: bool,
     /// The leases that it could not end.
-    standing: Vec<Standing>,
+    standing: Vec<NotEnded>,
     functions: Option<AST>,
     refusal: Option<Refusal>,
     held: bool,
@@ -499,7 +499,7 @@ impl EvalContext {
     }
 
     /// Adds leases that it could not end yet.
-    pub(crate) fn stand(&self, standing: Vec<Standing>) {
+    pub(crate) fn stand(&self, standing: Vec<NotEnded>) {
         self.done().standing.extend(standing);
     }
 

@@ -7,7 +7,7 @@ use crate::changes::Rehearsal;
 use crate::changes::exposed::Exposed;
 use crate::changes::failed;
 use debug_base::{BootTime, Path, Tree, Wait};
-use debug_lease::stack::Layer;
+use debug_lease::stack::WriteLayer;
 use debug_lease::{ChangeError, Conflict};
 use debug_state::{Checked, StateError};
 
@@ -104,7 +104,7 @@ impl Overlay {
         exposed: &Exposed,
         lease: u64,
         path: &Path,
-        left: Option<Layer>,
+        left: Option<WriteLayer>,
     ) -> Result<(), ChangeError> {
         self.begin(changes, path)?
             .force(&exposed.states, lease, path, left)

@@ -15,14 +15,14 @@ pub(crate) struct Planning {
     pub(crate) leases: PlannedLeases,
     /// The snapshots, with those that the plan would take; `None` until it would take one.
     snapshots: Option<Snapshots>,
-    pub(crate) lines: Vec<Line>,
+    pub(crate) lines: Vec<PlanLine>,
     /// The mode that the code has entered; the session's mode is unchanged.
     pub(crate) mode: Option<(Mode, Option<String>)>,
 }
 
 /// One effect that the code would have.
 #[derive(Clone, Debug)]
-pub(crate) struct Line {
+pub(crate) struct PlanLine {
     pub(crate) function: &'static str,
     pub(crate) target: String,
     pub(crate) before: Option<Reply>,

@@ -64,14 +64,14 @@ pub trait Cell: Send + Sync + 'static {
 
 /// How the agent shares a cell with the service.
 #[derive(Debug)]
-pub enum Place<C: 'static> {
+pub enum SharedCell<C: 'static> {
     /// In an `Arc`.
     Shared(Arc<C>),
     /// As a `static` of the service.
     Static(&'static C),
 }
 
-impl<C> Clone for Place<C> {
+impl<C> Clone for SharedCell<C> {
     fn clone(&self) -> Self {
         match self {
             Self::Shared(cell) => Self::Shared(cell.clone()),
@@ -80,7 +80,7 @@ impl<C> Clone for Place<C> {
     }
 }
 
-impl<C> Deref for Place<C> {
+impl<C> Deref for SharedCell<C> {
     type Target = C;
 
     fn deref(&self) -> &C {

@@ -29,8 +29,8 @@ pub struct Edit<T> {
     pub(crate) ticket: Ticket,
     /// The kinds that serde saw in the live value, if the value does not survive the round trip.
     pub(crate) kinds: OnceLock<Kinds>,
-    verdict: Option<Result<Verdict, StateError>>,
-    compare: fn(&Edit<T>, &T) -> Result<Verdict, StateError>,
+    verdict: Option<Result<EditVerdict, StateError>>,
+    compare: fn(&Edit<T>, &T) -> Result<EditVerdict, StateError>,
 }
 
 /// Values from each deadline on, in the order of their deadlines.
@@ -38,7 +38,7 @@ pub(crate) type Schedule<T> = Vec<(BootTime, Outside<T>)>;
 
 /// Result of comparing the live value with the edit's copy of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Verdict {
+pub(crate) enum EditVerdict {
     /// The live value is the one that was read, and survives the round trip.
     AsRead,
     /// The live value has changed since.
@@ -66,7 +66,7 @@ impl<T: Serialize + PartialEq> Edit<T> {
     }
 
     /// Compares with the type's code and ours only, behind fences.
-    fn compared(&self, live: &T) -> Result<Verdict, StateError> {
+    fn compared(&self, live: &T) -> Result<EditVerdict, StateError> {
         let equal = fenced(|| live == self.copy.get()).map_err(|Panicked| StateError::Panicked {
             state: self.root.to_string(),
             doing: "comparing",
@@ -74,13 +74,13 @@ impl<T: Serialize + PartialEq> Edit<T> {
         // Serialized in any case: `PartialEq` may ignore what serde writes.
         let now = tree_of(&self.root, fenced(|| to_tree(live, &Limits::STATE)))?;
         Ok(match (now.same(&self.tree), equal) {
-            (false, _) => Verdict::Changed,
-            (true, true) => Verdict::AsRead,
+            (false, _) => EditVerdict::Changed,
+            (true, true) => EditVerdict::AsRead,
             (true, false) => {
                 // Only the live value can show what its copy lost.
                 let kinds = fenced(|| kinds(live, &Limits::STATE));
                 drop(kinds.map(|kinds| self.kinds.set(kinds)));
-                Verdict::Lossy
+                EditVerdict::Lossy
             }
         })
     }
@@ -88,14 +88,14 @@ impl<T: Serialize + PartialEq> Edit<T> {
 
 impl<T> Edit<T> {
     /// Compares the live value with the value as read.
-    pub(crate) fn compare(&self, live: &T) -> Result<Verdict, StateError> {
+    pub(crate) fn compare(&self, live: &T) -> Result<EditVerdict, StateError> {
         (self.compare)(self, live)
     }
 
     /// Records the verdict. Returns whether the value may be replaced and the ticket was not given up.
     fn may_go_in(&mut self, live: &T, begin: fn(&Ticket) -> bool) -> bool {
         let verdict = self.compare(live);
-        let fits = matches!(verdict, Ok(Verdict::AsRead));
+        let fits = matches!(verdict, Ok(EditVerdict::AsRead));
         self.verdict = Some(verdict);
         if fits && !begin(&self.ticket) {
             self.exchanged(false);
@@ -134,13 +134,13 @@ impl<T> Edit<T> {
     /// Records whether the new value is in place; another writer may have won the race.
     pub(crate) fn exchanged(&mut self, done: bool) {
         if !done {
-            self.verdict = Some(Ok(Verdict::Changed));
+            self.verdict = Some(Ok(EditVerdict::Changed));
         }
     }
 
     /// Result of the write: `AsRead` if the new value is in place.
-    pub(crate) fn outcome(&mut self) -> Result<Verdict, StateError> {
-        self.verdict.take().unwrap_or(Ok(Verdict::Changed))
+    pub(crate) fn outcome(&mut self) -> Result<EditVerdict, StateError> {
+        self.verdict.take().unwrap_or(Ok(EditVerdict::Changed))
     }
 }
 

@@ -130,18 +130,18 @@ impl<V: Send + Sync + 'static> Cell for ReadCell<V> {
 
 /// A state or field with a name, or a part of one, that was registered twice. Neither is shown: choosing one would be a
 /// guess.
-pub(crate) struct Closed {
+pub(crate) struct ClosedState {
     root: Path,
     why: StateError,
 }
 
-impl Closed {
+impl ClosedState {
     pub(crate) fn new(root: Path, why: StateError) -> Self {
         Self { root, why }
     }
 }
 
-impl State for Closed {
+impl State for ClosedState {
     fn root(&self) -> &Path {
         &self.root
     }
@@ -225,7 +225,8 @@ impl Fields {
                     outer
                 }
             });
-        self.fields.push(Arc::new(Closed::new(outermost, why.clone())));
+        self.fields
+            .push(Arc::new(ClosedState::new(outermost, why.clone())));
         Err(why)
     }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::cell::{Cell, Place};
+use crate::cell::{Cell, SharedCell};
 use crate::live::Live;
 
 /// A value shared by the agent and the service, for `Builder::state` and `Builder::state_mut`.
@@ -37,7 +37,7 @@ pub trait Sealed {
     type Inner: Send + Sync + 'static;
     type Cell: Cell<Value = Self::Inner>;
 
-    fn place(self) -> Place<Self::Cell>;
+    fn place(self) -> SharedCell<Self::Cell>;
 }
 
 impl<C: Cell> StateHandle for Arc<C> {
@@ -48,8 +48,8 @@ impl<C: Cell> Sealed for Arc<C> {
     type Inner = C::Value;
     type Cell = C;
 
-    fn place(self) -> Place<C> {
-        Place::Shared(self)
+    fn place(self) -> SharedCell<C> {
+        SharedCell::Shared(self)
     }
 }
 
@@ -61,8 +61,8 @@ impl<C: Cell> Sealed for &'static C {
     type Inner = C::Value;
     type Cell = C;
 
-    fn place(self) -> Place<C> {
-        Place::Static(self)
+    fn place(self) -> SharedCell<C> {
+        SharedCell::Static(self)
     }
 }
 
@@ -76,8 +76,8 @@ macro_rules! handles_by_themselves {
             type Inner = T;
             type Cell = Self;
 
-            fn place(self) -> Place<Self> {
-                Place::Shared(Arc::new(self))
+            fn place(self) -> SharedCell<Self> {
+                SharedCell::Shared(Arc::new(self))
             }
         }
     )*};

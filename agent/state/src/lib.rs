@@ -21,7 +21,7 @@ mod tests;
 mod typed;
 mod worker;
 
-pub use cell::Place;
+pub use cell::SharedCell;
 pub use digest::{Keyed, same_in_constant_time};
 pub use error::StateError;
 pub use field::{FieldCell, ReadCell};

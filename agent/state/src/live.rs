@@ -24,11 +24,11 @@ use debug_base::{BootTime, Outside, Wait};
 /// limit.store(200);
 /// assert_eq!(*of_the_agent.load(), 200);
 /// ```
-pub struct Live<T>(Arc<ArcSwap<InForce<T>>>);
+pub struct Live<T>(Arc<ArcSwap<LiveValue<T>>>);
 
 /// The value in force and its schedule. Each value may be the last reference and drops behind a fence of its own: two panics
 /// at once would abort the process.
-struct InForce<T> {
+struct LiveValue<T> {
     now: Outside<Arc<T>>,
     later: Option<Schedule<T>>,
 }
@@ -43,7 +43,7 @@ struct Schedule<T> {
 impl<T> Live<T> {
     /// Creates a `Live` with `value`.
     pub fn new(value: T) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(InForce::of(value))))
+        Self(Arc::new(ArcSwap::from_pointee(LiveValue::of(value))))
     }
 
     /// Returns the value in force now.
@@ -56,7 +56,7 @@ impl<T> Live<T> {
     /// A value computed from `load` while a change was in force contains that change but carries no deadline. The agent's
     /// thread then undoes the change, as in any other state.
     pub fn store(&self, value: T) {
-        self.0.store(Arc::new(InForce::of(value)));
+        self.0.store(Arc::new(LiveValue::of(value)));
     }
 
     /// Simulates a child: the schedule of another process.
@@ -68,7 +68,7 @@ impl<T> Live<T> {
             process,
             then: later.then.iter().map(again).collect(),
         });
-        self.0.store(Arc::new(InForce {
+        self.0.store(Arc::new(LiveValue {
             now: shared(&found.now),
             later,
         }));
@@ -85,7 +85,7 @@ fn shared<T>(value: &Outside<Arc<T>>) -> Outside<Arc<T>> {
     Outside::new(value.get().clone())
 }
 
-impl<T> InForce<T> {
+impl<T> LiveValue<T> {
     fn of(value: T) -> Self {
         Self {
             now: Outside::new(Arc::new(value)),
@@ -167,7 +167,7 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
             then,
         });
         // INVARIANT: value and schedule are swapped together, so no reader sees one without the other.
-        let new = Outside::new(Arc::new(InForce { now, later }));
+        let new = Outside::new(Arc::new(LiveValue { now, later }));
         let seen = Outside::new(Guard::into_inner(
             self.0.compare_and_swap(found.get(), new.get().clone()),
         ));

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::error::StateError;
-use crate::field::{Closed, Fields};
+use crate::field::{ClosedState, Fields};
 use crate::redact::Redactor;
 use crate::typed::{Change, Checked, Later, State};
 use debug_base::{Found, Path, Tree, Wait, known_names};
@@ -46,7 +46,7 @@ impl States {
                     let root = state.root().clone();
                     if by_name.insert(name.clone(), state).is_some() {
                         let why = StateError::DuplicateName(name.clone());
-                        by_name.insert(name, Arc::new(Closed::new(root, why.clone())));
+                        by_name.insert(name, Arc::new(ClosedState::new(root, why.clone())));
                         faults.push(why);
                     }
                 }
@@ -58,7 +58,7 @@ impl States {
             let root = fields.root().clone();
             if by_name.insert(name.clone(), Arc::new(fields)).is_some() {
                 let why = StateError::InsideState(root.clone());
-                by_name.insert(name, Arc::new(Closed::new(root, why.clone())));
+                by_name.insert(name, Arc::new(ClosedState::new(root, why.clone())));
                 faults.push(why);
             }
         }

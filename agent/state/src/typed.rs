@@ -4,8 +4,8 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::cell::{AccessError, Cell, Place};
-use crate::edit::{Edit, Schedule, Ticket, Verdict, tree_of};
+use crate::cell::{AccessError, Cell, SharedCell};
+use crate::edit::{Edit, EditVerdict, Schedule, Ticket, tree_of};
 use crate::error::StateError;
 use crate::held;
 use crate::keys::Keys;
@@ -287,7 +287,7 @@ pub fn add_keys(
 }
 
 /// Creates a state that can be read.
-pub fn read_only<C: Cell>(root: Path, place: Place<C>) -> Arc<dyn State>
+pub fn read_only<C: Cell>(root: Path, place: SharedCell<C>) -> Arc<dyn State>
 where
     C::Value: Serialize,
 {
@@ -295,7 +295,7 @@ where
 }
 
 /// Creates a state that can be read and written.
-pub fn writable<C: Cell>(root: Path, place: Place<C>) -> Arc<dyn State>
+pub fn writable<C: Cell>(root: Path, place: SharedCell<C>) -> Arc<dyn State>
 where
     C::Value: Serialize + DeserializeOwned + PartialEq,
 {
@@ -398,9 +398,9 @@ where
                 Ok((verdict, edit))
             })?;
             match verdict? {
-                Verdict::AsRead => return Ok(Checked { before, after }),
-                Verdict::Lossy => return Err(self.lossy(&edit)),
-                Verdict::Changed => {}
+                EditVerdict::AsRead => return Ok(Checked { before, after }),
+                EditVerdict::Lossy => return Err(self.lossy(&edit)),
+                EditVerdict::Changed => {}
             }
         }
         Err(StateError::Busy(self.value.root.to_string()))
@@ -419,8 +419,8 @@ where
         self.checked(edit.copy.get(), &self.value.root)
             .map_err(|error| self.stands_unchecked(error))?;
         match edit.compare(edit.copy.get())? {
-            Verdict::Lossy => Err(self.lossy(&edit)),
-            Verdict::AsRead | Verdict::Changed => Ok((
+            EditVerdict::Lossy => Err(self.lossy(&edit)),
+            EditVerdict::AsRead | EditVerdict::Changed => Ok((
                 Checked {
                     before,
                     after: stored.at(path).cloned(),
@@ -462,9 +462,9 @@ where
                 edit.later = self.scheduled(&stored, later)?;
             }
             match self.swap(edit, wait)? {
-                (Verdict::AsRead, _) => return Ok(stored),
-                (Verdict::Lossy, edit) => return Err(self.lossy(&edit)),
-                (Verdict::Changed, _) => {}
+                (EditVerdict::AsRead, _) => return Ok(stored),
+                (EditVerdict::Lossy, edit) => return Err(self.lossy(&edit)),
+                (EditVerdict::Changed, _) => {}
             }
         }
         Err(StateError::Busy(self.value.root.to_string()))
@@ -551,7 +551,7 @@ where
 /// A value of the service, and its cell.
 struct Kept<C: Cell> {
     root: Path,
-    place: Place<C>,
+    place: SharedCell<C>,
     aside: Worker,
     keys: Keys,
 }
@@ -565,7 +565,7 @@ struct Read {
 }
 
 impl<C: Cell> Kept<C> {
-    fn new(root: Path, place: Place<C>) -> Self {
+    fn new(root: Path, place: SharedCell<C>) -> Self {
         Self {
             root,
             place,
@@ -856,7 +856,11 @@ where
     }
 
     /// Swaps the new value in if the live one is still the one that was read. The old one drops outside the lock.
-    fn swap(&self, mut edit: Edit<C::Value>, wait: Wait) -> Result<(Verdict, Edit<C::Value>), StateError> {
+    fn swap(
+        &self,
+        mut edit: Edit<C::Value>,
+        wait: Wait,
+    ) -> Result<(EditVerdict, Edit<C::Value>), StateError> {
         let ticket = edit.ticket.clone();
         let mut edit = self.value.ask(wait, Some(&ticket), move |cell, wait| {
             cell.swap(wait, &mut edit)?;

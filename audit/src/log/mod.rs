@@ -27,7 +27,7 @@ use crate::{Hash, line, read};
 use files::{Disk, Files};
 use shared::{Index, Shared};
 pub use ticket::{AppendError, Receipt, Ticket};
-use ticket::{Job, Promise, lock};
+use ticket::{Promise, WriteJob, lock};
 
 /// The limit on bytes of records held in memory while the log cannot be written: room for thousands of reverts, and small enough
 /// that a service with a full disk does not also run out of memory.
@@ -79,7 +79,7 @@ pub enum Health {
 
 /// The state of the log that [`Log::open`] opened.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Opened {
+pub struct OpenedLog {
     /// The log's origin: `<key name>/<16 hex digits>`.
     pub origin: String,
     /// The number of its records; the checkpoint covers all of them.
@@ -184,7 +184,7 @@ impl Log {
     ///
     /// # Errors
     /// [`OpenError`]
-    pub fn open(dir: &Path, key: SigningKey) -> Result<(Self, Opened), OpenError> {
+    pub fn open(dir: &Path, key: SigningKey) -> Result<(Self, OpenedLog), OpenError> {
         files::make_dir(dir).map_err(|source| OpenError::Io {
             what: "make the folder",
             dir: dir.to_owned(),
@@ -193,7 +193,7 @@ impl Log {
         Self::open_with(Box::new(Disk::new(dir)), key)
     }
 
-    fn open_with(files: Box<dyn Files>, key: SigningKey) -> Result<(Self, Opened), OpenError> {
+    fn open_with(files: Box<dyn Files>, key: SigningKey) -> Result<(Self, OpenedLog), OpenError> {
         let dir = files.dir().to_owned();
         let (store, opened) = recover::open(files, key)?;
         let shared = Arc::clone(store.shared());
@@ -218,7 +218,7 @@ impl Log {
     pub fn append(&self, entries: Vec<Entry>, until: Until) -> Ticket {
         let promise = Arc::new(Promise::default());
         match self.tails(&entries) {
-            Ok(tails) => self.shared.push(Job {
+            Ok(tails) => self.shared.push(WriteJob {
                 tails,
                 first_kind: entries.first().map(|entry| entry.kind),
                 until,

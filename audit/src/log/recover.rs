@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use super::files::{self, Appender, Files};
 use super::store::{Current, NEW_CHECKPOINT, NEW_LEAVES, NEW_RECORDS, Store};
-use super::{Index, OpenError, Opened, Recovered, Shared, Torn};
+use super::{Index, OpenError, OpenedLog, Recovered, Shared, Torn};
 use crate::checkpoint::Checkpoint;
 use crate::note::SigningKey;
 use crate::read::{self, At};
-use crate::tree::Tree;
+use crate::tree::HashTree;
 use crate::verify::{self, CHECKPOINT, Examined, LEAVES, VerifyError};
 
 /// The name of a copy of a torn line until it is complete.
 const NEW_TORN: &str = "torn.new";
 
 /// Opens or creates the log.
-pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, Opened), OpenError> {
+pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, OpenedLog), OpenError> {
     let dir = files.dir().to_owned();
     let lock = take_lock(&dir)?;
     let mut found = examine(&dir, &key)?;
@@ -64,7 +64,7 @@ pub(super) fn open(files: Box<dyn Files>, key: SigningKey) -> Result<(Store, Ope
         covered,
         adopted: size - covered,
     });
-    let opened = Opened {
+    let opened = OpenedLog {
         origin: found.origin.clone(),
         size,
         fresh: size == 0,
@@ -120,7 +120,7 @@ fn examine(dir: &Path, key: &SigningKey) -> Result<Found, OpenError> {
         source,
     };
     let mut index = Index {
-        tree: Tree::new(),
+        tree: HashTree::new(),
         offsets: Vec::new(),
         files: Vec::new(),
         checkpoint: Arc::from(""),
@@ -251,7 +251,7 @@ fn open_current(files: &dyn Files, found: &Found) -> io::Result<Option<Current>>
 }
 
 /// Updates the cache of leaf hashes and opens it for appending.
-fn rebuild_leaves(files: &dyn Files, tree: &Tree) -> io::Result<Box<dyn Appender>> {
+fn rebuild_leaves(files: &dyn Files, tree: &HashTree) -> io::Result<Box<dyn Appender>> {
     let right: Vec<u8> = (0..tree.size())
         .filter_map(|seq| tree.leaf(seq))
         .flatten()

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use super::Health;
 use super::thread::Writer;
-use super::ticket::{AppendError, Job, lock};
+use super::ticket::{AppendError, WriteJob, lock};
 use crate::Hash;
-use crate::tree::Tree;
+use crate::tree::HashTree;
 
 /// The limit on bytes that wait for the thread: only reached if the disk hangs.
 const QUEUE_MAX: usize = 64 * 1024 * 1024;
@@ -21,7 +21,7 @@ const ALARMS_MAX: usize = 16;
 pub(crate) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) origin: String,
-    pub(super) queue: Mutex<Queue>,
+    pub(super) queue: Mutex<AppendQueue>,
     /// Held while records are written; `None` while the log is not open.
     pub(super) writer: Mutex<Option<Writer>>,
     /// The thread waits here.
@@ -29,12 +29,12 @@ pub(crate) struct Shared {
     /// [`Log::close`] waits here.
     pub(super) stopped: Condvar,
     pub(super) index: RwLock<Index>,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<LogState>,
 }
 
 #[derive(Default)]
-pub(super) struct Queue {
-    pub(super) jobs: VecDeque<Job>,
+pub(super) struct AppendQueue {
+    pub(super) jobs: VecDeque<WriteJob>,
     pub(super) bytes: usize,
     /// Whether a caller waits for records that were appended without a sync.
     pub(super) sync: bool,
@@ -48,14 +48,14 @@ pub(super) struct Queue {
     pub(super) lost: usize,
 }
 
-pub(super) struct State {
+pub(super) struct LogState {
     pub(super) health: Health,
     pub(super) alarms: Vec<String>,
 }
 
 /// The index of the records on disk: all of them are durable and covered by the checkpoint.
 pub(super) struct Index {
-    pub(super) tree: Tree,
+    pub(super) tree: HashTree,
     /// The offset of each record's line in its file.
     pub(super) offsets: Vec<u64>,
     /// The first record and the name of each file, in order.
@@ -74,8 +74,8 @@ impl Index {
     }
 }
 
-impl Queue {
-    fn take(&mut self) -> (Vec<Job>, bool) {
+impl AppendQueue {
+    fn take(&mut self) -> (Vec<WriteJob>, bool) {
         self.bytes = 0;
         (mem::take(&mut self.jobs).into(), mem::take(&mut self.sync))
     }
@@ -91,7 +91,7 @@ impl Shared {
             wake: Condvar::new(),
             stopped: Condvar::new(),
             index: RwLock::new(index),
-            state: Mutex::new(State {
+            state: Mutex::new(LogState {
                 health: Health::Ok,
                 alarms: Vec::new(),
             }),
@@ -102,7 +102,7 @@ impl Shared {
         of(&self.index.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn push(&self, job: Job) {
+    pub(super) fn push(&self, job: WriteJob) {
         let mut queue = lock(&self.queue);
         if queue.broken {
             return job.promise.tell_error(&AppendError::Broken);
@@ -138,7 +138,7 @@ impl Shared {
     }
 
     /// Takes the queued jobs, whether a sync is wanted, and whether the log is closing.
-    pub(super) fn take(&self) -> (Vec<Job>, bool, bool) {
+    pub(super) fn take(&self) -> (Vec<WriteJob>, bool, bool) {
         let mut queue = lock(&self.queue);
         let closing = queue.closing;
         let (jobs, sync) = queue.take();
@@ -146,7 +146,7 @@ impl Shared {
     }
 
     /// Takes the queued jobs and whether a sync is wanted; `None` while closing, as the last turn is the thread's.
-    pub(super) fn take_unless_closing(&self) -> Option<(Vec<Job>, bool)> {
+    pub(super) fn take_unless_closing(&self) -> Option<(Vec<WriteJob>, bool)> {
         let mut queue = lock(&self.queue);
         (!queue.closing).then(|| queue.take())
     }

@@ -10,7 +10,7 @@ use super::files::{Appender, Files, Stat};
 use super::{RESERVE, Shared};
 use crate::checkpoint::Checkpoint;
 use crate::note::SigningKey;
-use crate::read::{self, End};
+use crate::read::{self, LogEnd};
 use crate::tree;
 use crate::verify::CHECKPOINT;
 
@@ -25,13 +25,13 @@ pub(super) const RESERVE_FILE: &str = "reserve";
 
 /// Why the log cannot be written.
 #[derive(Clone, Debug)]
-pub(super) struct Failure {
+pub(super) struct WriteFailure {
     pub(super) reason: String,
     /// Whether the disk or the quota is full, so that the reserve may help.
     pub(super) full: bool,
 }
 
-impl Failure {
+impl WriteFailure {
     fn of(what: &str, error: &io::Error) -> Self {
         let full = matches!(
             error.kind(),
@@ -110,7 +110,7 @@ impl Store {
     /// Hands `lines` (numbered from [`Store::next`], with newlines) to the kernel. Returns whether they are durable as well.
     ///
     /// On an error none of them is kept here, and their numbers are free again.
-    pub(super) fn put(&mut self, lines: Vec<Vec<u8>>) -> Result<bool, Failure> {
+    pub(super) fn put(&mut self, lines: Vec<Vec<u8>>) -> Result<bool, WriteFailure> {
         self.check()?;
         let at = self.pending.len();
         let mut offset = self.current.as_ref().map_or(0, |current| current.written);
@@ -126,7 +126,7 @@ impl Store {
         done
     }
 
-    fn write_from(&mut self, at: usize) -> Result<bool, Failure> {
+    fn write_from(&mut self, at: usize) -> Result<bool, WriteFailure> {
         let bytes = self.pending[at..]
             .iter()
             .map(|pending| pending.line.as_slice())
@@ -143,7 +143,7 @@ impl Store {
                     current.written += bytes.len() as u64;
                     return Ok(false);
                 }
-                Err(error) => self.give_up(&Failure::of("write", &error)),
+                Err(error) => self.give_up(&WriteFailure::of("write", &error)),
             }
         }
         self.rotate()?;
@@ -151,7 +151,7 @@ impl Store {
     }
 
     /// Makes all pending lines durable.
-    pub(super) fn sync(&mut self) -> Result<(), Failure> {
+    pub(super) fn sync(&mut self) -> Result<(), WriteFailure> {
         if let Some(current) = &mut self.current
             && let Some(handle) = &mut current.handle
         {
@@ -160,14 +160,14 @@ impl Store {
                     current.durable = current.written;
                     return Ok(());
                 }
-                Err(error) => self.give_up(&Failure::of("sync", &error)),
+                Err(error) => self.give_up(&WriteFailure::of("sync", &error)),
             }
         }
         self.rotate()
     }
 
     /// Closes the current file permanently.
-    fn give_up(&mut self, failure: &Failure) {
+    fn give_up(&mut self, failure: &WriteFailure) {
         if let Some(current) = &mut self.current {
             current.handle = None;
             self.shared.alarm(format!(
@@ -181,7 +181,7 @@ impl Store {
     ///
     /// The file gets its name only when it is complete. If the last file held nothing durable, the new one has the same name and
     /// replaces it, with the same lines and more.
-    fn rotate(&mut self) -> Result<(), Failure> {
+    fn rotate(&mut self) -> Result<(), WriteFailure> {
         let first = self.durable();
         let name = read::file_name(first);
         let mut bytes = Vec::new();
@@ -192,7 +192,7 @@ impl Store {
         let (handle, stat) = self.new_file(&name, &bytes).map_err(|error| {
             // Best effort: on a full disk it frees space, and the next attempt replaces the file anyway.
             let _ = self.files.remove(NEW_RECORDS);
-            Failure::of(&format!("write a new file `{name}`"), &error)
+            WriteFailure::of(&format!("write a new file `{name}`"), &error)
         })?;
         if self.current.is_some() {
             self.shared.alarm(format!("the log goes on in `{name}`"));
@@ -230,7 +230,7 @@ impl Store {
     }
 
     /// Checks whether the file was truncated, extended or replaced. If the signed records are intact, starts a new file.
-    fn check(&mut self) -> Result<(), Failure> {
+    fn check(&mut self) -> Result<(), WriteFailure> {
         let Some(current) = &self.current else {
             return Ok(());
         };
@@ -240,7 +240,7 @@ impl Store {
         let seen = self
             .files
             .stat(&current.name)
-            .map_err(|error| Failure::of("find the current file", &error))?;
+            .map_err(|error| WriteFailure::of("find the current file", &error))?;
         let same = (seen.device, seen.inode) == (current.device, current.inode);
         let fits = match current.handle {
             Some(_) => seen.length == current.written,
@@ -253,7 +253,7 @@ impl Store {
         let name = current.name.clone();
         let changed = format!("`{name}` was changed by another program");
         if self.refused != Some(seen) && self.is_intact() {
-            self.give_up(&Failure {
+            self.give_up(&WriteFailure {
                 reason: format!("{changed}; the signed records in it are intact"),
                 full: false,
             });
@@ -266,7 +266,7 @@ impl Store {
             self.shared
                 .alarm(format!("{changed}, and it no longer holds the signed records"));
         }
-        Err(Failure {
+        Err(WriteFailure {
             reason: format!("{changed}, and it no longer holds the signed records"),
             full: false,
         })
@@ -282,7 +282,7 @@ impl Store {
         (current.first..self.durable()).all(|seq| {
             let whole = matches!(
                 read::read_line(&mut reader, &mut bytes),
-                Ok(Some((End::Newline, _)))
+                Ok(Some((LogEnd::Newline, _)))
             );
             whole && self.shared.read(|index| index.tree.leaf(seq)) == Some(tree::leaf_hash(&bytes))
         })
@@ -357,25 +357,25 @@ impl Store {
     }
 
     /// Retries what failed without losing a record; no record is taken until it succeeds.
-    pub(super) fn prepare(&mut self) -> Result<(), Failure> {
+    pub(super) fn prepare(&mut self) -> Result<(), WriteFailure> {
         if !self.reserve {
             self.make_reserve()?;
         }
         if self.checkpoint_stale {
             let note = self.shared.read(|index| Arc::clone(&index.checkpoint));
             self.put_checkpoint(note.as_bytes())
-                .map_err(|error| Failure::of("replace the checkpoint", &error))?;
+                .map_err(|error| WriteFailure::of("replace the checkpoint", &error))?;
             (self.checkpoint_stale, self.checkpoint_unsynced) = (false, true);
         }
         Ok(())
     }
 
-    pub(super) fn make_reserve(&mut self) -> Result<(), Failure> {
+    pub(super) fn make_reserve(&mut self) -> Result<(), WriteFailure> {
         match self.files.allocate(RESERVE_FILE, RESERVE) {
             // A file system that cannot reserve space has none to release either.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Failure::of("set the reserve aside", &error)),
+            Err(error) => return Err(WriteFailure::of("set the reserve aside", &error)),
             Ok(()) => {}
         }
         self.reserve = true;

@@ -102,7 +102,7 @@ fn a_log_is_begun_continued_after_closing_and_verifies() {
     assert_eq!(origin.strip_prefix(NAME).unwrap().len(), 17);
     assert_eq!(
         opened,
-        Opened {
+        OpenedLog {
             origin: origin.clone(),
             size: 0,
             fresh: true,
@@ -120,7 +120,7 @@ fn a_log_is_begun_continued_after_closing_and_verifies() {
     let (log, opened) = Log::open(&path, key.clone()).unwrap();
     assert_eq!(
         opened,
-        Opened {
+        OpenedLog {
             origin: origin.clone(),
             size: 3,
             fresh: false,

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Instant;
 use std::{io, mem, thread};
 
-use super::store::{Failure, Store};
-use super::ticket::{AppendError, Job, Receipt, lock};
+use super::store::{Store, WriteFailure};
+use super::ticket::{AppendError, Receipt, WriteJob, lock};
 use super::{HELD_MAX, Health, IDLE, RETRY, Shared, Until};
 use crate::line;
 
@@ -98,7 +98,7 @@ impl Drop for Stopped {
 pub(super) struct Writer {
     store: Store,
     /// Jobs held until the log is writable, in order.
-    held: Vec<Job>,
+    held: Vec<WriteJob>,
     /// Numbered jobs with lines that are written and not yet durable.
     waiting: Vec<Numbered>,
     /// When the log began to fail, and when it is tried again.
@@ -113,9 +113,9 @@ struct Failing {
 }
 
 /// A job and the numbers of its records.
-type Numbered = (Range<u64>, Job);
+type Numbered = (Range<u64>, WriteJob);
 /// Jobs that could not be written.
-type Refused = (Failure, Vec<Job>);
+type Refused = (WriteFailure, Vec<WriteJob>);
 
 impl Writer {
     /// The thread's turn; returns whether it was the last.
@@ -132,7 +132,7 @@ impl Writer {
         }
         if closing {
             self.store.tidy();
-            lock(&self.store.shared().queue).lost = self.held.iter().map(Job::bytes).sum();
+            lock(&self.store.shared().queue).lost = self.held.iter().map(WriteJob::bytes).sum();
             return true;
         }
         self.plan();
@@ -166,7 +166,7 @@ impl Writer {
     }
 
     /// Tries to write the held jobs and the new ones.
-    fn turn(&mut self, new: Vec<Job>, sync: bool) {
+    fn turn(&mut self, new: Vec<WriteJob>, sync: bool) {
         let mut jobs = mem::take(&mut self.held);
         jobs.extend(new);
         let sync = sync || self.failing.is_some() || jobs.iter().any(|job| job.until == Until::Durable);
@@ -182,7 +182,7 @@ impl Writer {
     }
 
     /// Numbers and writes the jobs; syncs and signs them if wanted.
-    fn commit(&mut self, jobs: Vec<Job>, sync: bool) -> Result<(), Refused> {
+    fn commit(&mut self, jobs: Vec<WriteJob>, sync: bool) -> Result<(), Refused> {
         let (lines, jobs) = self.number(jobs);
         let durable = match self.store.put(lines) {
             Ok(durable) => durable,
@@ -204,7 +204,7 @@ impl Writer {
         Ok(())
     }
 
-    fn number(&self, jobs: Vec<Job>) -> (Vec<Vec<u8>>, Vec<Numbered>) {
+    fn number(&self, jobs: Vec<WriteJob>) -> (Vec<Vec<u8>>, Vec<Numbered>) {
         let (mut next, mut lines, mut numbered) = (self.store.next(), Vec::new(), Vec::new());
         for job in jobs {
             if let Some(kind) = job.first_kind.filter(|kind| next == 0 && *kind != "boot") {
@@ -257,7 +257,7 @@ impl Writer {
     }
 
     /// Holds the jobs to be kept, as far as there is room, and fails the others.
-    fn refuse(&mut self, failure: Failure, jobs: Vec<Job>) {
+    fn refuse(&mut self, failure: WriteFailure, jobs: Vec<WriteJob>) {
         let unwritable = AppendError::Unwritable {
             reason: failure.reason.clone(),
         };
@@ -279,7 +279,7 @@ impl Writer {
         self.note_failure(failure, held);
     }
 
-    fn note_failure(&mut self, failure: Failure, held: usize) {
+    fn note_failure(&mut self, failure: WriteFailure, held: usize) {
         let now = Instant::now();
         let since = self.failing.as_ref().map_or(now, |failing| failing.since);
         if self.failing.is_none() {

@@ -104,7 +104,7 @@ impl Ticket {
         false
     }
 
-    fn wait<T>(&self, lead: bool, of: impl Fn(&State) -> Option<T>) -> T {
+    fn wait<T>(&self, lead: bool, of: impl Fn(&TicketState) -> Option<T>) -> T {
         self.seen_to.store(true, Ordering::Relaxed);
         let answer = of(&lock(&self.promise.state));
         if let Some(answer) = answer {
@@ -133,12 +133,12 @@ impl Drop for Ticket {
 /// The state that a ticket waits for.
 #[derive(Default)]
 pub(super) struct Promise {
-    state: Mutex<State>,
+    state: Mutex<TicketState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct TicketState {
     written: Option<Result<Range<u64>, AppendError>>,
     durable: Option<Result<Receipt, AppendError>>,
     /// The number of waiting callers: a notification costs a system call even without any.
@@ -146,7 +146,7 @@ struct State {
 }
 
 impl Promise {
-    fn wait<T>(&self, of: impl Fn(&State) -> Option<T>) -> T {
+    fn wait<T>(&self, of: impl Fn(&TicketState) -> Option<T>) -> T {
         let mut state = lock(&self.state);
         state.waiting += 1;
         loop {
@@ -158,7 +158,7 @@ impl Promise {
         }
     }
 
-    fn tell(&self, change: impl FnOnce(&mut State)) {
+    fn tell(&self, change: impl FnOnce(&mut TicketState)) {
         let mut state = lock(&self.state);
         change(&mut state);
         if state.waiting > 0 {
@@ -188,7 +188,7 @@ impl Promise {
 }
 
 /// The records of one append, on their way to the disk.
-pub(super) struct Job {
+pub(super) struct WriteJob {
     /// The part of each line after its number.
     pub(super) tails: Vec<Vec<u8>>,
     pub(super) first_kind: Option<&'static str>,
@@ -198,13 +198,13 @@ pub(super) struct Job {
     pub(super) promise: Arc<Promise>,
 }
 
-impl Job {
+impl WriteJob {
     pub(super) fn bytes(&self) -> usize {
         self.tails.iter().map(Vec::len).sum()
     }
 }
 
-impl Drop for Job {
+impl Drop for WriteJob {
     /// Releases the waiting callers, even after a panic while writing.
     fn drop(&mut self) {
         let panicking = std::thread::panicking();

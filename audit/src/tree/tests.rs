@@ -10,8 +10,8 @@ fn hex(text: &str) -> Vec<u8> {
         .collect()
 }
 
-fn tree_of(size: u64) -> Tree {
-    let mut tree = Tree::new();
+fn tree_of(size: u64) -> HashTree {
+    let mut tree = HashTree::new();
     for i in 0..size {
         assert_eq!(tree.append(leaf_hash(&i.to_be_bytes())), i);
     }
@@ -69,7 +69,7 @@ fn roots_are_those_of_the_published_vectors() {
             "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
         ),
     ];
-    let (mut tree, mut edge) = (Tree::new(), Edge::default());
+    let (mut tree, mut edge) = (HashTree::new(), Edge::default());
     for size in 0..=entries.len() {
         if let Some((_, root)) = roots.iter().find(|(at, _)| *at == size) {
             assert_eq!(tree.root().to_vec(), hex(root), "size {size}");

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use debug_audit::tree::{Tree, leaf_hash};
+use debug_audit::tree::{HashTree, leaf_hash};
 use debug_audit::{Line, Reader, Verified};
 use debug_wire::records::Belongs;
 
@@ -116,7 +116,7 @@ fn broken(error: &debug_audit::VerifyError) -> Failure {
 
 /// The covered records as a tree, with their evals, leases and certificates.
 struct Joined {
-    tree: Tree,
+    tree: HashTree,
     evals: u64,
     leases: Tally,
     certificates: BTreeSet<String>,
@@ -129,7 +129,7 @@ fn join(
     covered: u64,
     visit: &mut dyn FnMut(&Record<'_>),
 ) -> Result<Joined, Failure> {
-    let mut tree = Tree::new();
+    let mut tree = HashTree::new();
     let mut leases = Leases::default();
     let mut failed = None;
     let reader = Reader::open(dir).map_err(|error| unreadable(&error))?;
@@ -231,7 +231,7 @@ fn unreadable(error: &debug_audit::ReadError) -> Failure {
 }
 
 /// Compares the log with the checkpoint that this client remembers of it.
-fn witness(vouched: &Vouched, verified: &Verified, tree: &Tree) -> Result<Option<Witness>, Failure> {
+fn witness(vouched: &Vouched, verified: &Verified, tree: &HashTree) -> Result<Option<Witness>, Failure> {
     let store = Store::open();
     // Without a store there is nothing to compare with.
     let Ok(path) = store.path(&verified.origin) else {

@@ -25,10 +25,10 @@ const HELP: &str = "keep the folder as evidence: what this lease changed may not
                     `debugctl audit list DIR --kind lease.` shows what became of each";
 
 /// A lease that stands.
-struct Standing {
+struct OpenLease {
     /// The number of its record.
     made: u64,
-    target: Target,
+    target: LeaseTarget,
     /// The keyed digest of what its end will restore, if that can be told.
     before: Option<String>,
     /// The keyed digest of what it wrote.
@@ -41,13 +41,13 @@ struct Standing {
 
 /// What a lease changes.
 #[derive(Eq, PartialEq)]
-enum Target {
+enum LeaseTarget {
     State(Vec<String>),
     /// A point, or a target of a later version: its text.
     Other(String),
 }
 
-impl Target {
+impl LeaseTarget {
     fn of(text: &str) -> Self {
         match text.parse() {
             Ok(Resource::State(path)) => Self::State(path),
@@ -81,8 +81,8 @@ struct Ended {
 
 /// A lease with an end that is only correct if a lease below it had ended earlier: two ends may be recorded in another order than
 /// they happened.
-struct Waiting {
-    standing: Standing,
+struct WaitingEnd {
+    standing: OpenLease,
     end: LeaseEnded,
     by: u64,
 }
@@ -101,8 +101,8 @@ enum Verdict {
 /// Checks the leases of a log, record by record.
 #[derive(Default)]
 pub(super) struct Leases {
-    open: BTreeMap<u64, Standing>,
-    waiting: BTreeMap<u64, Waiting>,
+    open: BTreeMap<u64, OpenLease>,
+    waiting: BTreeMap<u64, WaitingEnd>,
     ended: HashMap<u64, Ended>,
     /// Leases of an earlier run without a record of their end.
     former: BTreeSet<u64>,
@@ -138,8 +138,8 @@ pub(super) struct Tally {
 
 impl Tally {
     /// Counts the end of a lease by what its digests tell.
-    fn ended_so(&mut self, lease: &Standing, end: &LeaseEnded, verdict: &Verdict) {
-        if !lease.counted || matches!(lease.target, Target::Other(_)) {
+    fn ended_so(&mut self, lease: &OpenLease, end: &LeaseEnded, verdict: &Verdict) {
+        if !lease.counted || matches!(lease.target, LeaseTarget::Other(_)) {
             return;
         }
         match verdict {
@@ -266,7 +266,7 @@ impl Leases {
         if self.open.contains_key(&id) || self.ended.contains_key(&id) {
             return Err(format!("lease {id} was made before"));
         }
-        let target = Target::of(&lease.target);
+        let target = LeaseTarget::of(&lease.target);
         let mut others = 0;
         for other in self
             .open
@@ -278,7 +278,7 @@ impl Leases {
         }
         let (before, after) = (digest(before.as_ref()), digest(after.as_ref()));
         self.tally.made += u64::from(self.counts);
-        let standing = Standing {
+        let standing = OpenLease {
             made: seq,
             target,
             before,
@@ -345,7 +345,7 @@ impl Leases {
             },
         );
         self.tally.ended += u64::from(standing.counted);
-        let stateless = matches!(standing.target, Target::Other(_));
+        let stateless = matches!(standing.target, LeaseTarget::Other(_));
         self.tally.stateless += u64::from(standing.counted && stateless);
         let of_state = u64::from(standing.counted && !stateless);
         match (self.former.remove(&id), kind == LEASE_RESTART) {
@@ -370,7 +370,13 @@ impl Leases {
     }
 
     /// Judges the end of a lease, then judges again the ends that waited for one below them.
-    fn undone(&mut self, standing: Standing, end: LeaseEnded, conflict: bool, by: u64) -> Result<(), String> {
+    fn undone(
+        &mut self,
+        standing: OpenLease,
+        end: LeaseEnded,
+        conflict: bool,
+        by: u64,
+    ) -> Result<(), String> {
         let mut verdict = if conflict {
             Verdict::Conflict
         } else {
@@ -381,20 +387,20 @@ impl Leases {
             if !self.lies_on_another(id, &standing.target) {
                 return Err(why);
             }
-            self.waiting.insert(id, Waiting { standing, end, by });
+            self.waiting.insert(id, WaitingEnd { standing, end, by });
             return Ok(());
         }
         self.tally.ended_so(&standing, &end, &verdict);
         self.hand_down(&standing, &end);
         // The waiting ends, the lowest first: each hands its base on to the one above.
         for id in self.waiting.keys().copied().collect::<Vec<_>>() {
-            let Some(Waiting { standing, end, by }) = self.waiting.remove(&id) else {
+            let Some(WaitingEnd { standing, end, by }) = self.waiting.remove(&id) else {
                 continue;
             };
             verdict = self.judge(&standing, &end);
             match verdict {
                 Verdict::Wrong(_) if self.lies_on_another(id, &standing.target) => {
-                    self.waiting.insert(id, Waiting { standing, end, by });
+                    self.waiting.insert(id, WaitingEnd { standing, end, by });
                 }
                 Verdict::Wrong(why) => return Err(format!("of record {by}: {why}")),
                 Verdict::PutBack | Verdict::Conflict | Verdict::Untold => {
@@ -407,14 +413,14 @@ impl Leases {
     }
 
     /// Whether a lease below it has not ended, or has an end that is not explained yet.
-    fn lies_on_another(&self, id: u64, target: &Target) -> bool {
+    fn lies_on_another(&self, id: u64, target: &LeaseTarget) -> bool {
         let below = self.open.range(..id).map(|(_, lease)| lease);
         let waiting = self.waiting.range(..id).map(|(_, waiting)| &waiting.standing);
         below.chain(waiting).any(|lease| lease.target.overlaps(target))
     }
 
     /// The leases above one that stand, or that may have stood when it ended.
-    fn above(&mut self, id: u64, target: &Target) -> Vec<(u64, &mut Standing)> {
+    fn above(&mut self, id: u64, target: &LeaseTarget) -> Vec<(u64, &mut OpenLease)> {
         let open = self.open.range_mut(id + 1..).map(|(id, lease)| (*id, lease));
         let waiting = self
             .waiting
@@ -425,8 +431,8 @@ impl Leases {
             .collect()
     }
 
-    fn judge(&mut self, lease: &Standing, end: &LeaseEnded) -> Verdict {
-        if matches!(lease.target, Target::Other(_)) {
+    fn judge(&mut self, lease: &OpenLease, end: &LeaseEnded) -> Verdict {
+        if matches!(lease.target, LeaseTarget::Other(_)) {
             return layers(lease, end);
         }
         match end.covered_by {
@@ -436,7 +442,7 @@ impl Leases {
     }
 
     /// Judges the end of a lease below another: it changes nothing live, and the one above restores what it would have.
-    fn judge_covered(&mut self, above: u64, lease: &Standing, end: &LeaseEnded) -> Verdict {
+    fn judge_covered(&mut self, above: u64, lease: &OpenLease, end: &LeaseEnded) -> Verdict {
         let id = end.lease;
         let known = above > id && (self.open.contains_key(&above) || self.ended.contains_key(&above));
         if !known {
@@ -471,7 +477,7 @@ impl Leases {
         }
     }
 
-    fn judge_top(&mut self, lease: &Standing, end: &LeaseEnded) -> Verdict {
+    fn judge_top(&mut self, lease: &OpenLease, end: &LeaseEnded) -> Verdict {
         let id = end.lease;
         let (Some(before), Some(restored)) = (&lease.before, digest(end.restored.as_ref())) else {
             return Verdict::Untold;
@@ -506,11 +512,11 @@ impl Leases {
     }
 
     /// Updates what the leases above will restore, from the end of the one below.
-    fn hand_down(&mut self, lease: &Standing, end: &LeaseEnded) {
+    fn hand_down(&mut self, lease: &OpenLease, end: &LeaseEnded) {
         let found = end
             .found
             .as_ref()
-            .map(|path| Target::of(&format!("state:{path}")));
+            .map(|path| LeaseTarget::of(&format!("state:{path}")));
         if let (Some(found), Some(above)) = (&found, end.covered_by) {
             let (base, open) = (digest(end.base.as_ref()), self.open.get_mut(&above));
             if let Some(upper) = open.or_else(|| self.waiting.get_mut(&above).map(|w| &mut w.standing)) {
@@ -532,7 +538,7 @@ impl Leases {
 }
 
 /// Checks that a point has no more layers left than there are leases that could be there.
-fn layers(lease: &Standing, end: &LeaseEnded) -> Verdict {
+fn layers(lease: &OpenLease, end: &LeaseEnded) -> Verdict {
     let left = end
         .restored
         .as_ref()

@@ -89,7 +89,7 @@ fn row(record: &Record<'_>) -> Vec<String> {
     let made: records::Made = serde_json::from_str(record.text).unwrap_or_default();
     let who = operator(record).unwrap_or_default();
     let who = who.rsplit('/').next().unwrap_or_default().to_owned();
-    let Told { subject, outcome } =
+    let Columns { subject, outcome } =
         told(record.kind, record.text).unwrap_or_else(|_| vec!["(not of its kind)".to_owned()].into());
     let subject: Vec<&str> = subject
         .iter()
@@ -116,14 +116,14 @@ fn row(record: &Record<'_>) -> Vec<String> {
 }
 
 /// What a line tells of a record.
-struct Told {
+struct Columns {
     /// Words about its subject; empty ones are left out.
     subject: Vec<String>,
     /// The result of an eval, or the decision of the policy.
     outcome: String,
 }
 
-impl From<Vec<String>> for Told {
+impl From<Vec<String>> for Columns {
     fn from(subject: Vec<String>) -> Self {
         Self {
             subject,
@@ -136,7 +136,7 @@ impl From<Vec<String>> for Told {
 ///
 /// # Errors
 /// The record does not have the members of its kind.
-fn told(kind: &str, text: &str) -> serde_json::Result<Told> {
+fn told(kind: &str, text: &str) -> serde_json::Result<Columns> {
     Ok(match kind {
         Boot::KIND => {
             let boot: Boot = read(text)?;
@@ -198,7 +198,7 @@ fn told(kind: &str, text: &str) -> serde_json::Result<Told> {
     })
 }
 
-fn effect(effect: Effect) -> Told {
+fn effect(effect: Effect) -> Columns {
     const DETAIL: [&str; 9] = [
         "target", "path", "about", "reason", "text", "revert", "renew", "adopt", "settle",
     ];
@@ -213,15 +213,15 @@ fn effect(effect: Effect) -> Told {
             .filter_map(|name| effect.detail.get(*name))
             .map(shown),
     );
-    Told {
+    Columns {
         subject,
         outcome: decision(effect.gate.as_ref()),
     }
 }
 
-fn lease_made(made: LeaseMade) -> Told {
+fn lease_made(made: LeaseMade) -> Columns {
     let lease = made.lease;
-    Told {
+    Columns {
         subject: vec![
             named("lease", lease.id.to_string()),
             lease.target,
@@ -232,7 +232,7 @@ fn lease_made(made: LeaseMade) -> Told {
     }
 }
 
-fn of_lease(id: u64, target: String, by: String, detail: Option<String>) -> Told {
+fn of_lease(id: u64, target: String, by: String, detail: Option<String>) -> Columns {
     vec![
         named("lease", id.to_string()),
         target,
@@ -242,9 +242,9 @@ fn of_lease(id: u64, target: String, by: String, detail: Option<String>) -> Told
     .into()
 }
 
-fn outcome(outcome: Outcome) -> Told {
+fn outcome(outcome: Outcome) -> Columns {
     let eval = outcome.eval.map(|eval| eval.to_string()).unwrap_or_default();
-    Told {
+    Columns {
         subject: vec![named("eval", eval), format!("{} µs", outcome.micros)],
         outcome: match outcome.error {
             None => "ok".to_owned(),
@@ -253,7 +253,7 @@ fn outcome(outcome: Outcome) -> Told {
     }
 }
 
-fn alarm(alarm: Alarm) -> Told {
+fn alarm(alarm: Alarm) -> Columns {
     let lease = alarm.lease.map(|lease| lease.to_string()).unwrap_or_default();
     let told = [
         alarm.log,

@@ -24,7 +24,7 @@ const MAX_PARTS: usize = 16 << 20;
 const LATE: i64 = 5;
 
 /// An open session.
-struct Session {
+struct LoggedSession {
     operator: String,
     certificate: Vec<u8>,
     validity: Validity,
@@ -59,7 +59,7 @@ pub(super) struct Signatures<'a> {
     /// The CA that must have issued the sessions' certificates, if it is known.
     authority: Option<&'a Authority>,
     algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
-    sessions: HashMap<u64, Session>,
+    sessions: HashMap<u64, LoggedSession>,
     parts: HashMap<Option<u64>, Vec<Part>>,
     held: usize,
     /// The exporters of all sessions: the exporter binds a signature to one connection.
@@ -151,7 +151,7 @@ impl<'a> Signatures<'a> {
             );
         }
         let vouched = self.vouched(&operator, &certificate, validity, time);
-        let opened = Session {
+        let opened = LoggedSession {
             operator,
             certificate,
             validity,

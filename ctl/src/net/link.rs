@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_rustls::client::TlsStream;
 
-use crate::net::news::{News, Standing};
+use crate::net::news::{InForceSince, News};
 
 /// How often the client pings the agent. The agent drops a client after 30 s of silence.
 const PING: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ pub(crate) type Reply = Result<Value, messages::Failure>;
 pub(crate) struct Link {
     next_id: AtomicU64,
     calls: mpsc::Sender<Vec<u8>>,
-    shared: Arc<Shared>,
+    shared: Arc<LinkShared>,
     lost: watch::Receiver<Option<Loss>>,
     writer: JoinHandle<()>,
     others: [JoinHandle<()>; 2],
@@ -124,7 +124,7 @@ pub(crate) struct Link {
 
 /// What the reading task shares with callers.
 #[derive(Default)]
-struct Shared {
+struct LinkShared {
     pending: Mutex<Pending>,
     /// Notified by each answer to a ping.
     told: Notify,
@@ -142,7 +142,7 @@ struct Pending {
 /// The limit on news kept until they are taken.
 const MAX_ENDED: usize = 256;
 
-impl Shared {
+impl LinkShared {
     fn pending(&self) -> MutexGuard<'_, Pending> {
         // No code panics while it holds the lock; if it did, the map would still be whole.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
@@ -152,7 +152,7 @@ impl Shared {
 impl Link {
     /// Starts the tasks that read, write and ping.
     pub(crate) fn start(stream: Stream) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(LinkShared::default());
         let (calls, queue) = mpsc::channel(CALLS);
         let (lose, lost) = watch::channel(None);
         let Stream { incoming, write } = stream;
@@ -300,7 +300,7 @@ fn ping_line() -> Option<Vec<u8>> {
         .ok()
 }
 
-async fn receive(mut incoming: Incoming, shared: Arc<Shared>, lose: watch::Sender<Option<Loss>>) {
+async fn receive(mut incoming: Incoming, shared: Arc<LinkShared>, lose: watch::Sender<Option<Loss>>) {
     // The last failure without a call tells why the agent closes the connection.
     let mut farewell = None;
     let why = loop {
@@ -340,7 +340,7 @@ fn lost(error: &io::Error) -> String {
 }
 
 /// Keeps the news of a ping's answer until they are taken: the agent sends each only once.
-fn heard(shared: &Shared, result: Value) {
+fn heard(shared: &LinkShared, result: Value) {
     let Ok(PingResult {
         in_force,
         ended,
@@ -351,7 +351,7 @@ fn heard(shared: &Shared, result: Value) {
     };
     {
         let news = &mut shared.pending().news;
-        news.in_force = Some(Standing::told(in_force, Instant::now()));
+        news.in_force = Some(InForceSince::told(in_force, Instant::now()));
         news.ended.extend(ended);
         let surplus = news.ended.len().saturating_sub(MAX_ENDED);
         news.ended.drain(..surplus);
@@ -362,7 +362,7 @@ fn heard(shared: &Shared, result: Value) {
     shared.told.notify_one();
 }
 
-fn answer(shared: &Shared, id: u64, reply: Reply) {
+fn answer(shared: &LinkShared, id: u64, reply: Reply) {
     let mut pending = shared.pending();
     if pending.output.as_ref().is_some_and(|(eval, _)| *eval == id) {
         pending.output = None;
@@ -373,7 +373,7 @@ fn answer(shared: &Shared, id: u64, reply: Reply) {
     }
 }
 
-async fn pass_on(shared: &Shared, params: Value) {
+async fn pass_on(shared: &LinkShared, params: Value) {
     let Ok(Output { id, text }) = serde_json::from_value(params) else {
         return;
     };

@@ -6,12 +6,12 @@ use debug_wire::messages::{EndedLease, FailingPatch, InForce};
 
 /// The changes in force in a process at some moment.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Standing {
+pub(crate) struct InForceSince {
     told: InForce,
     at: Instant,
 }
 
-impl Standing {
+impl InForceSince {
     /// The changes in force, as reported at a moment.
     pub(crate) fn told(told: InForce, at: Instant) -> Self {
         Self { told, at }
@@ -39,7 +39,7 @@ impl Standing {
 #[derive(Debug, Default)]
 pub(crate) struct News {
     /// The changes in force in the process.
-    pub(crate) in_force: Option<Standing>,
+    pub(crate) in_force: Option<InForceSince>,
     /// The leases that ended.
     pub(crate) ended: Vec<EndedLease>,
     /// The patches that fail.

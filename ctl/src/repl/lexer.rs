@@ -10,7 +10,7 @@ mod tests;
 
 /// An open construct; the innermost is last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Open {
+enum OpenToken {
     /// A bracket, closed by this one.
     Bracket(char),
     /// A string in backticks, which may span lines.
@@ -20,7 +20,7 @@ enum Open {
 }
 
 /// How a string ended.
-enum End {
+enum TokenEnd {
     Closed,
     /// By the end of the text: more lines may close it.
     Open,
@@ -36,10 +36,10 @@ pub(super) fn is_open(text: &str) -> bool {
     let mut chars = text.chars().peekable();
     let mut open = Vec::new();
     loop {
-        if open.last() == Some(&Open::Backtick) {
+        if open.last() == Some(&OpenToken::Backtick) {
             match backtick(&mut chars) {
                 Inside::Closed => drop(open.pop()),
-                Inside::Interpolation => open.push(Open::Interpolation),
+                Inside::Interpolation => open.push(OpenToken::Interpolation),
                 Inside::Open => return true,
             }
             continue;
@@ -48,31 +48,31 @@ pub(super) fn is_open(text: &str) -> bool {
             return !open.is_empty();
         };
         let end = match c {
-            '(' => push(&mut open, Open::Bracket(')')),
-            '[' => push(&mut open, Open::Bracket(']')),
-            '{' => push(&mut open, Open::Bracket('}')),
+            '(' => push(&mut open, OpenToken::Bracket(')')),
+            '[' => push(&mut open, OpenToken::Bracket(']')),
+            '{' => push(&mut open, OpenToken::Bracket('}')),
             ')' | ']' | '}' => match open.pop() {
-                Some(Open::Bracket(closing)) if closing == c => End::Closed,
-                Some(Open::Interpolation) if c == '}' => End::Closed,
-                _ => End::Broken,
+                Some(OpenToken::Bracket(closing)) if closing == c => TokenEnd::Closed,
+                Some(OpenToken::Interpolation) if c == '}' => TokenEnd::Closed,
+                _ => TokenEnd::Broken,
             },
-            '`' => push(&mut open, Open::Backtick),
+            '`' => push(&mut open, OpenToken::Backtick),
             '"' | '\'' => quoted(&mut chars, c),
             '#' => raw(&mut chars),
             '/' => comment(&mut chars),
-            _ => End::Closed,
+            _ => TokenEnd::Closed,
         };
         match end {
-            End::Closed => {}
-            End::Open => return true,
-            End::Broken => return false,
+            TokenEnd::Closed => {}
+            TokenEnd::Open => return true,
+            TokenEnd::Broken => return false,
         }
     }
 }
 
-fn push(open: &mut Vec<Open>, what: Open) -> End {
+fn push(open: &mut Vec<OpenToken>, what: OpenToken) -> TokenEnd {
     open.push(what);
-    End::Closed
+    TokenEnd::Closed
 }
 
 /// What ends a part of a string in backticks.
@@ -97,31 +97,31 @@ fn backtick(chars: &mut Peekable<Chars<'_>>) -> Inside {
 }
 
 /// A string or character; it continues on the next line only after a backslash.
-fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> End {
+fn quoted(chars: &mut Peekable<Chars<'_>>, quote: char) -> TokenEnd {
     while let Some(c) = chars.next() {
         match c {
             '\\' => match chars.next() {
-                None | Some('\n') if quote == '"' && chars.peek().is_none() => return End::Open,
-                Some('\n') if quote == '\'' => return End::Broken,
+                None | Some('\n') if quote == '"' && chars.peek().is_none() => return TokenEnd::Open,
+                Some('\n') if quote == '\'' => return TokenEnd::Broken,
                 _ => {}
             },
-            '\n' => return End::Broken,
+            '\n' => return TokenEnd::Broken,
             // A doubled quote stands for one.
-            c if c == quote && chars.next_if_eq(&quote).is_none() => return End::Closed,
+            c if c == quote && chars.next_if_eq(&quote).is_none() => return TokenEnd::Closed,
             _ => {}
         }
     }
-    End::Broken
+    TokenEnd::Broken
 }
 
 /// `#"…"#` with any number of `#`; a single `#` begins a map and is skipped.
-fn raw(chars: &mut Peekable<Chars<'_>>) -> End {
+fn raw(chars: &mut Peekable<Chars<'_>>) -> TokenEnd {
     let mut hashes = 1;
     while chars.next_if_eq(&'#').is_some() {
         hashes += 1;
     }
     if chars.next_if_eq(&'"').is_none() {
-        return End::Closed;
+        return TokenEnd::Closed;
     }
     while let Some(c) = chars.next() {
         if c == '"' {
@@ -130,21 +130,21 @@ fn raw(chars: &mut Peekable<Chars<'_>>) -> End {
                 seen += 1;
             }
             if seen == hashes {
-                return End::Closed;
+                return TokenEnd::Closed;
             }
         }
     }
-    End::Open
+    TokenEnd::Open
 }
 
 /// `// …` to the end of the line, nested `/* … */`; a single `/` is an operator.
-fn comment(chars: &mut Peekable<Chars<'_>>) -> End {
+fn comment(chars: &mut Peekable<Chars<'_>>) -> TokenEnd {
     if chars.next_if_eq(&'/').is_some() {
         chars.by_ref().take_while(|c| *c != '\n').for_each(drop);
-        return End::Closed;
+        return TokenEnd::Closed;
     }
     if chars.next_if_eq(&'*').is_none() {
-        return End::Closed;
+        return TokenEnd::Closed;
     }
     let mut depth = 1_usize;
     while let Some(c) = chars.next() {
@@ -154,8 +154,8 @@ fn comment(chars: &mut Peekable<Chars<'_>>) -> End {
             _ => {}
         }
         if depth == 0 {
-            return End::Closed;
+            return TokenEnd::Closed;
         }
     }
-    End::Open
+    TokenEnd::Open
 }

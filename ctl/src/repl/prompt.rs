@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use debug_policy::Mode;
 use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus};
 
-use crate::net::news::Standing;
+use crate::net::news::InForceSince;
 use crate::session::Session;
 use crate::ui::term;
 
@@ -34,7 +34,7 @@ impl SessionPrompt {
     }
 
     /// Updates the text for the moment `now`. Returns whether it changed.
-    pub(super) fn renew(&self, in_force: Standing, now: Instant) -> bool {
+    pub(super) fn renew(&self, in_force: InForceSince, now: Instant) -> bool {
         let text = self.made(in_force, now);
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = *shown != text;
@@ -44,7 +44,7 @@ impl SessionPrompt {
 
     /// `dienstplan(production) alice[oncall] CHANGE[2, 4m59s]› ` at a moment. The mode is part of the text and not an indicator:
     /// an open menu replaces the indicator, and the mode must always be visible.
-    fn made(&self, standing: Standing, now: Instant) -> String {
+    fn made(&self, standing: InForceSince, now: Instant) -> String {
         let mode = match self.mode {
             Mode::Observe => "observe",
             Mode::Change => "CHANGE",
@@ -154,7 +154,7 @@ mod tests {
             shown: Arc::default(),
         };
         let now = Instant::now();
-        assert!(prompt.renew(Standing::told(in_force, now), now));
+        assert!(prompt.renew(InForceSince::told(in_force, now), now));
         prompt
     }
 
@@ -188,7 +188,7 @@ mod tests {
         };
         let now = Instant::now();
         let after = |mode, seconds| {
-            let (prompt, standing) = (prompt(mode, told), Standing::told(told, now));
+            let (prompt, standing) = (prompt(mode, told), InForceSince::told(told, now));
             prompt.renew(standing, now + Duration::from_secs(seconds));
             // `renew` reports a change once.
             assert!(!prompt.renew(standing, now + Duration::from_secs(seconds)));
@@ -226,7 +226,10 @@ mod tests {
             mode: Mode::Observe,
             shown: Arc::default(),
         };
-        prompt.renew(Standing::told(InForce::default(), Instant::now()), Instant::now());
+        prompt.renew(
+            InForceSince::told(InForce::default(), Instant::now()),
+            Instant::now(),
+        );
         assert_eq!(
             prompt.text(),
             r"a\u{1b}[2K\u{d}b(staging\u{a}) x\u{202e}[] observe› "

@@ -37,7 +37,7 @@ fn edit(dir: &Path, change: impl FnOnce(String) -> String) {
 /// A copy of the log with other records, signed with its key, as its host could do.
 fn resign(world: &World, dir: &Path, records: &str) {
     copy(&world.audit(), dir);
-    let mut tree = debug_audit::tree::Tree::new();
+    let mut tree = debug_audit::tree::HashTree::new();
     for line in records.lines() {
         tree.append(debug_audit::tree::leaf_hash(line.as_bytes()));
     }

@@ -89,7 +89,7 @@ fn unknown_words_are_kept() {
     let text = r#"{"error":{"code":"weather","message":"m"},"eval":1,"micros":1,"operator":"o","session":1}"#;
     assert_eq!(again::<Outcome>(text), text);
     let read = |text: &str| serde_json::from_str::<Outcome>(text).unwrap().error.unwrap().code;
-    assert_eq!(read(text), Word::Later("weather".to_owned()));
+    assert_eq!(read(text), OrLater::Later("weather".to_owned()));
     assert_eq!(read(text).to_string(), "weather");
     let known = read(&text.replace("weather", "needs_approval"));
     assert_eq!(known, Code::NeedsApproval.into());

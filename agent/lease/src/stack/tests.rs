@@ -75,7 +75,7 @@ fn act() -> impl Strategy<Value = Act> {
 /// Runs acts on the real code and on the model, and compares after each.
 struct Play {
     live: Tree,
-    layers: Vec<Layer>,
+    layers: Vec<WriteLayer>,
     leaves: [Leaf; 4],
     next: u64,
 }
@@ -105,7 +105,7 @@ impl Play {
         self.live = before.clone().replaced(&path, after.clone()).unwrap();
         let deadline = BootTime(0).after(Duration::from_secs(deadline));
         let pair = (Some(base), Some(after));
-        self.layers.push(Layer::new(
+        self.layers.push(WriteLayer::new(
             self.next,
             &path,
             pair,
@@ -293,7 +293,7 @@ fn what_only_a_lease_brought_cannot_be_changed_by_another() {
     let (after, base) = (map(&[("x", 1), ("new", 2)]), map(&[("x", 0)]));
     let whole = |value: &Tree| Tree::Map(vec![("m".to_owned(), value.clone())]);
     let wholes = (&whole(&base), &whole(&after));
-    let layer = Layer::new(
+    let layer = WriteLayer::new(
         7,
         &path("m"),
         (Some(base.clone()), Some(after.clone())),

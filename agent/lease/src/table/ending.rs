@@ -1,6 +1,6 @@
 //! The end of a lease.
 
-use super::steps::{Fault, State};
+use super::steps::{Fault, LeaseState};
 use super::{EndError, Ended, Inner, Leases, again, overlaps};
 use crate::{Cause, ChangeError, Failing, Lease, Undone};
 use debug_base::{BootTime, Panicked, Wait, fenced};
@@ -47,7 +47,7 @@ impl Leases {
             self.changed.notify_all();
             return Err(EndError::Ending(id));
         }
-        let taken = inner.step("ended", id, &[State::Open], &[State::Ending], |inner| {
+        let taken = inner.step("ended", id, &[LeaseState::Open], &[LeaseState::Ending], |inner| {
             let lease = inner.open.remove(&id)?;
             inner.ending.insert(id, lease.clone());
             Some(lease)
@@ -63,17 +63,19 @@ impl Leases {
         let id = lease.id;
         let conflict = undone.conflict.clone();
         let to = if conflict.is_some() {
-            State::Conflict
+            LeaseState::Conflict
         } else {
-            State::Ended
+            LeaseState::Ended
         };
-        let done = self.lock().step("undone", id, &[State::Ending], &[to], |inner| {
-            inner.ending.remove(&id);
-            inner.remember(id, "ended");
-            if let Some(conflict) = conflict {
-                inner.conflicts.insert(id, (lease.clone(), conflict));
-            }
-        });
+        let done = self
+            .lock()
+            .step("undone", id, &[LeaseState::Ending], &[to], |inner| {
+                inner.ending.remove(&id);
+                inner.remember(id, "ended");
+                if let Some(conflict) = conflict {
+                    inner.conflicts.insert(id, (lease.clone(), conflict));
+                }
+            });
         done.map_err(|Fault| EndError::Fault(id))?;
         Ok(Ended { lease, undone })
     }
@@ -92,7 +94,7 @@ impl Leases {
         };
         let kept = self
             .lock()
-            .step("kept", id, &[State::Ending], &[State::Open], |inner| {
+            .step("kept", id, &[LeaseState::Ending], &[LeaseState::Open], |inner| {
                 inner.ending.remove(&id);
                 let failing = Some(failing);
                 inner.open.insert(id, Lease { failing, ..lease });

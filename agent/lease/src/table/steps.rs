@@ -7,7 +7,7 @@ use super::Inner;
 
 /// The state of a lease, by the sets of the table that hold its id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum State {
+pub(super) enum LeaseState {
     /// The table does not know it, or only as a claim.
     None,
     /// Listed; its change is being applied, so it cannot be ended.
@@ -32,21 +32,21 @@ const MAX_FAULTS: usize = 100;
 pub(super) struct Fault;
 
 impl Inner {
-    pub(super) fn state(&self, id: u64) -> State {
+    pub(super) fn state(&self, id: u64) -> LeaseState {
         let open = self.open.contains_key(&id);
         let making = self.making.contains(&id);
         let ending = self.ending.contains_key(&id);
         let conflict = self.conflicts.contains_key(&id);
         let ended = self.ended.contains_key(&id);
         match (open, making, ending, conflict) {
-            (true, true, false, false) if !ended => State::Making,
-            (true, false, false, false) if !ended => State::Open,
-            (false, false, true, false) if !ended => State::Ending,
+            (true, true, false, false) if !ended => LeaseState::Making,
+            (true, false, false, false) if !ended => LeaseState::Open,
+            (false, false, true, false) if !ended => LeaseState::Ending,
             // Old conflicts outlast the memory of how leases ended.
-            (false, false, false, true) => State::Conflict,
-            (false, false, false, false) if ended => State::Ended,
-            (false, false, false, false) => State::None,
-            _ => State::Torn,
+            (false, false, false, true) => LeaseState::Conflict,
+            (false, false, false, false) if ended => LeaseState::Ended,
+            (false, false, false, false) => LeaseState::None,
+            _ => LeaseState::Torn,
         }
     }
 
@@ -58,8 +58,8 @@ impl Inner {
         &mut self,
         name: &str,
         id: u64,
-        from: &[State],
-        to: &[State],
+        from: &[LeaseState],
+        to: &[LeaseState],
         step: impl FnOnce(&mut Self) -> R,
     ) -> Result<R, Fault> {
         let before = self.state(id);
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn a_step_from_a_wrong_state_is_refused_and_reported() {
         let leases = Leases::after(0);
-        let step = |from: &[State], to: &[State], ended: bool| {
+        let step = |from: &[LeaseState], to: &[LeaseState], ended: bool| {
             let mut inner = leases.lock();
             inner.step("ended", 7, from, to, |inner| {
                 if ended {
@@ -100,15 +100,15 @@ mod tests {
                 }
             })
         };
-        assert_eq!(step(&[State::Open], &[State::Ended], true), Err(Fault));
-        assert_eq!(leases.lock().state(7), State::None, "the step was not run");
+        assert_eq!(step(&[LeaseState::Open], &[LeaseState::Ended], true), Err(Fault));
+        assert_eq!(leases.lock().state(7), LeaseState::None, "the step was not run");
         assert_eq!(leases.faults(), ["lease 7 was to be ended, and is None: refused"]);
-        assert_eq!(step(&[State::None], &[State::Ended], false), Ok(()));
+        assert_eq!(step(&[LeaseState::None], &[LeaseState::Ended], false), Ok(()));
         assert_eq!(
             leases.faults(),
             ["lease 7, which was None, was ended and is None now"]
         );
-        assert_eq!(step(&[State::None], &[State::Ended], true), Ok(()));
+        assert_eq!(step(&[LeaseState::None], &[LeaseState::Ended], true), Ok(()));
         assert_eq!(leases.faults(), [] as [String; 0]);
     }
 
@@ -117,9 +117,9 @@ mod tests {
         let leases = Leases::after(0);
         let mut inner = leases.lock();
         inner.making.insert(7);
-        assert_eq!(inner.state(7), State::Torn);
+        assert_eq!(inner.state(7), LeaseState::Torn);
         inner.making.clear();
         inner.ended.insert(7, "reverted");
-        assert_eq!(inner.state(7), State::Ended);
+        assert_eq!(inner.state(7), LeaseState::Ended);
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::authority::{Ca, Files, HOUR, moment};
 use super::peer::{Agent, PATIENCE, Peer, Trickle, client_config, output};
-use crate::{Bounds, Closed, StartError, start};
+use crate::{Bounds, Closed, ListenError, start};
 
 fn attached(bounds: Bounds) -> (Agent, Peer<TcpStream>) {
     let ca = Ca::new("ca");
@@ -352,8 +352,8 @@ fn an_address_in_use_is_told_from_one_that_is_refused() {
         )
     };
     assert!(
-        matches!(again(&agent.net.address.to_string()), Err(StartError::InUse(a)) if a == agent.net.address)
+        matches!(again(&agent.net.address.to_string()), Err(ListenError::InUse(a)) if a == agent.net.address)
     );
     // An address for documentation (RFC 5737) that no host has.
-    assert!(matches!(again("192.0.2.1:7777"), Err(StartError::Listen { .. })));
+    assert!(matches!(again("192.0.2.1:7777"), Err(ListenError::Listen { .. })));
 }

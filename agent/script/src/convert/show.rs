@@ -110,7 +110,7 @@ impl Out {
         if MAX_VALUES < self.values || MAX_DEPTH < depth || value.is_locked() {
             return self.push("…");
         }
-        let mut line = Line {
+        let mut line = ShownLine {
             text: String::new(),
             columns: WIDTH.saturating_sub(depth * 2),
         };
@@ -157,12 +157,12 @@ impl Out {
 }
 
 /// One line of limited width; operations return `None` once it is full.
-struct Line {
+struct ShownLine {
     text: String,
     columns: usize,
 }
 
-impl Line {
+impl ShownLine {
     fn push(&mut self, part: &str) -> Option<()> {
         // A character has at least one byte, so a longer text need not be counted.
         self.columns = self.columns.checked_sub(if part.len() <= WIDTH {

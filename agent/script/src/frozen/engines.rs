@@ -20,7 +20,7 @@ pub(super) const ERR: &str = "Err";
 
 /// An `Err` on its way out of a patch.
 #[derive(Clone)]
-pub(super) struct Fault(pub(super) Dynamic);
+pub(super) struct ErrValue(pub(super) Dynamic);
 
 /// An engine, and the same one for code that has closures with captures or many variables, or that repeatedly puts values
 /// into each other: the second checks variables before their use.
@@ -85,8 +85,8 @@ fn engine() -> Engine {
             log(&ctx, true, text)
         });
     FuncRegistration::new(OK).set_into_module(&mut module, |value: Dynamic| value);
-    FuncRegistration::new(ERR).set_into_module(&mut module, |value: Dynamic| Dynamic::from(Fault(value)));
-    module.set_custom_type::<Fault>("Err");
+    FuncRegistration::new(ERR).set_into_module(&mut module, |value: Dynamic| Dynamic::from(ErrValue(value)));
+    module.set_custom_type::<ErrValue>("Err");
     convert::register_types(&mut module);
     module.build_index();
     engine.register_global_module(Arc::new(module));
@@ -105,13 +105,13 @@ pub(super) struct Common {
 
 /// One call, carried through the engine as its tag.
 #[derive(Clone)]
-pub(super) struct Call {
+pub(super) struct PatchCall {
     pub(super) common: Arc<Common>,
     /// The maps that this call was handed.
     pub(super) handed_out: Arc<Mutex<HandedOut>>,
 }
 
-impl Call {
+impl PatchCall {
     fn of(tag: Option<&Dynamic>) -> Result<Self, Box<EvalAltResult>> {
         tag.and_then(|tag| tag.clone().try_cast::<Self>())
             .ok_or_else(|| Box::from("only a patched call may do this"))
@@ -119,7 +119,7 @@ impl Call {
 }
 
 fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Box<EvalAltResult>> {
-    let call = Call::of(ctx.tag())?;
+    let call = PatchCall::of(ctx.tag())?;
     if !call.common.reads.contains(path.as_str()) {
         return Err("a patch reads only the literal paths that it was made with".into());
     }
@@ -132,7 +132,7 @@ fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Bo
 }
 
 fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> Result<(), Box<EvalAltResult>> {
-    let call = Call::of(ctx.tag())?;
+    let call = PatchCall::of(ctx.tag())?;
     // A line is charged what it costs to write: a patch in a loop would otherwise flood the service's log.
     if meter::charge(1_000 + text.len() as u64).is_some() {
         return Err(crate::meter::terminated());
@@ -147,7 +147,7 @@ fn missing<'a>(
     name: &str,
     context: EvalContext<'_, '_, '_, '_, '_, '_>,
 ) -> Result<Target<'a>, Box<EvalAltResult>> {
-    let call = Call::of(Some(context.tag()))?;
+    let call = PatchCall::of(Some(context.tag()))?;
     let common = call.common;
     let handed_out = call.handed_out.lock().unwrap_or_else(PoisonError::into_inner);
     match handed_out.missing(&common.uses, map, name) {

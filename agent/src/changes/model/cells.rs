@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
 use debug_base::Path;
-use debug_state::{FieldCell, Live, Place, State, writable};
+use debug_state::{FieldCell, Live, SharedCell, State, writable};
 
 /// A value that the agent shares with the service, and how the service reads and changes it.
 pub(super) struct Shared<T> {
@@ -30,7 +30,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
             0 => {
                 let cell = Arc::new(RwLock::new(value));
                 let (read, change) = (cell.clone(), cell.clone());
-                let state = writable(path, Place::Shared(cell));
+                let state = writable(path, SharedCell::Shared(cell));
                 Self::of(
                     state,
                     move || read.read().unwrap().clone(),
@@ -40,7 +40,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
             1 => {
                 let cell = Arc::new(Mutex::new(value));
                 let (read, change) = (cell.clone(), cell.clone());
-                let state = writable(path, Place::Shared(cell));
+                let state = writable(path, SharedCell::Shared(cell));
                 Self::of(
                     state,
                     move || read.lock().unwrap().clone(),
@@ -50,7 +50,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
             2 => {
                 let cell = Arc::new(ArcSwap::from_pointee(value));
                 let (read, change) = (cell.clone(), cell.clone());
-                let state = writable(path, Place::Shared(cell));
+                let state = writable(path, SharedCell::Shared(cell));
                 let store = move |then: &mut dyn FnMut(&mut T)| {
                     let mut value = T::clone(&change.load());
                     then(&mut value);
@@ -61,7 +61,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
             3 => {
                 let cell = watch::Sender::new(value);
                 let (read, change) = (cell.clone(), cell.clone());
-                let state = writable(path, Place::Shared(Arc::new(cell)));
+                let state = writable(path, SharedCell::Shared(Arc::new(cell)));
                 Self::of(
                     state,
                     move || read.borrow().clone(),
@@ -71,7 +71,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
             4 => {
                 let cell = Live::new(value);
                 let (read, change) = (cell.clone(), cell.clone());
-                let state = writable(path, Place::Shared(Arc::new(cell)));
+                let state = writable(path, SharedCell::Shared(Arc::new(cell)));
                 let store = move |then: &mut dyn FnMut(&mut T)| {
                     let mut value = T::clone(&change.load());
                     then(&mut value);
@@ -90,7 +90,7 @@ impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static
                     },
                 );
                 let (read, change) = (cell.clone(), cell);
-                let state = writable(path, Place::Shared(Arc::new(field)));
+                let state = writable(path, SharedCell::Shared(Arc::new(field)));
                 Self::of(
                     state,
                     move || read.lock().unwrap().clone(),

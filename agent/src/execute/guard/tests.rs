@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::first;
-use crate::changes::guards::{Answer, Counts};
+use crate::changes::guards::{Counts, GuardAnswer};
 use crate::effect::GuardCode;
 use crate::gate::tests::core;
 use debug_base::{BootTime, Tree};
@@ -38,10 +38,10 @@ fn what_a_guard_reads_first_is_charged_to_the_eval_that_made_it() {
     let core = core(&folder);
     take_asked();
     let answer = first(&core, 1, &Locking(true), &Counts::of(&[]));
-    assert_eq!((answer, take_asked()), (Answer::Holds, LOCKED));
+    assert_eq!((answer, take_asked()), (GuardAnswer::Holds, LOCKED));
     let answer = first(&core, 1, &Locking(false), &Counts::of(&[]));
     assert!(
-        matches!(&answer, Answer::Broken(seen) if seen.ends_with("list = 1")),
+        matches!(&answer, GuardAnswer::Broken(seen) if seen.ends_with("list = 1")),
         "{answer:?}"
     );
     // By its code, and for the words of what it saw.

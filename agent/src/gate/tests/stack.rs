@@ -14,7 +14,7 @@ use debug_base::NonEmpty;
 use debug_base::Tree;
 use debug_lease::for_test::begun;
 use debug_net::Outbox;
-use debug_state::{Place, writable};
+use debug_state::{SharedCell, writable};
 
 #[derive(Clone, Debug, PartialEq, serde::Deserialize, serde::Serialize)]
 struct Named {
@@ -34,7 +34,7 @@ fn named(names: [&str; 2]) -> Vec<Named> {
 /// A core with one state, `list`, behind a lock of the service.
 fn with_list(folder: &tempfile::TempDir) -> (Core, Arc<Mutex<Vec<Named>>>) {
     let list = Arc::new(Mutex::new(named(["a", "b"])));
-    let state = writable("list".parse().unwrap(), Place::Shared(list.clone()));
+    let state = writable("list".parse().unwrap(), SharedCell::Shared(list.clone()));
     let mut core = core(folder);
     let states = Arc::new(States::new(vec![state], Vec::new(), core.exposed.redactor.clone()).unwrap());
     core.changes.writes = Arc::new(Writes::new(states.clone()));

@@ -12,7 +12,7 @@ use crate::changes::levels::{LevelChange, OWN, is_inside, level_name};
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Proposal};
-use crate::host::arguments::{Given, options, text, usage};
+use crate::host::arguments::{CallArguments, options, text, usage};
 use debug_base::NonEmpty;
 
 use crate::session::context::EvalContext;
@@ -74,7 +74,7 @@ fn form(
     function: &'static Function,
     target: String,
     level: LevelFilter,
-    given: Given,
+    given: CallArguments,
 ) -> Result<Effect, Refusal> {
     possible_at_all(core.changes.levels.filters(), STATIC_MAX_LEVEL, &target, level)?;
     let layers = run.layers(

@@ -11,7 +11,7 @@ use crate::effect::Refusal;
 use crate::effect::{Effect, GuardCode, Guarding, Options};
 use crate::gate::{self};
 use crate::host::answers;
-use crate::host::arguments::{Given, usage};
+use crate::host::arguments::{CallArguments, usage};
 use crate::host::patch_view::PatchView;
 use crate::session::context::EvalContext;
 use debug_base::leaves;
@@ -46,7 +46,7 @@ pub(super) fn guard_of(
     core: &Arc<Core>,
     run: &EvalContext,
     function: &'static Function,
-    given: &Given,
+    given: &CallArguments,
 ) -> Result<Option<Guarding>, Refusal> {
     let guard = given.guard.as_ref();
     guard

@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::effect::Refusal;
 use crate::effect::{Effect, Options, Proposal};
 use crate::host::answers;
-use crate::host::arguments::{Given, usage};
+use crate::host::arguments::{CallArguments, usage};
 use crate::host::patch_view::PatchView;
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
@@ -28,7 +28,7 @@ pub(super) fn patch(
     function: &'static Function,
     name: &str,
     code: Option<Dynamic>,
-    given: Given,
+    given: CallArguments,
 ) -> Result<Effect, Refusal> {
     let code = code.unwrap_or(Dynamic::UNIT);
     let kind = convert::kind(&code);

@@ -15,7 +15,7 @@ use crate::effect::{Barred, Refusal};
 use crate::effect::{Effect, Options};
 use crate::execute::missing::state_refusal;
 use crate::gate::{self, Standing};
-use crate::host::arguments::{Given, path, text, usage};
+use crate::host::arguments::{CallArguments, path, text, usage};
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
@@ -184,7 +184,7 @@ pub(super) fn restore(
     run: &EvalContext,
     function: &'static Function,
     snapshot: &Snapshot,
-    given: Given,
+    given: CallArguments,
 ) -> Result<Vec<Effect>, Refusal> {
     let parts = snapshot.parts.iter();
     let unreadable = parts
@@ -258,7 +258,7 @@ pub(super) fn restore(
         if let Some(barred) = barred.unless_allowed(core.door(), run) {
             return barred;
         }
-        let given = Given {
+        let given = CallArguments {
             options: options.clone(),
             guard: given.guard.clone(),
         };

@@ -14,7 +14,7 @@ use crate::effect::{Effect, Proposal};
 use crate::execute::missing::BIND_SECRET;
 use crate::execute::missing::{filled, state_refusal};
 use crate::gate::{self};
-use crate::host::arguments::Given;
+use crate::host::arguments::CallArguments;
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::leaves;
@@ -31,7 +31,7 @@ pub(crate) fn set(
     function: &'static Function,
     path: Path,
     value: Dynamic,
-    given: Given,
+    given: CallArguments,
 ) -> Effect {
     let target = state(&path);
     let barred = Barred::named(function, target.clone(), given.options.clone());
@@ -57,7 +57,7 @@ pub(super) fn write(
     function: &'static Function,
     path: Path,
     value: Dynamic,
-    given: Given,
+    given: CallArguments,
 ) -> Result<Effect, Refusal> {
     let after = match values::bound(&value) {
         Some(secret) => secret,
@@ -84,7 +84,7 @@ pub(super) fn write_tree(
     function: &'static Function,
     path: Path,
     after: Tree,
-    given: Given,
+    given: CallArguments,
 ) -> Result<Effect, Refusal> {
     // Checked before the read: a state that fails to revert is often unreadable.
     gate::not_failing(core.door(), run, &state(&path))?;

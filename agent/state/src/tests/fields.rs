@@ -20,7 +20,7 @@ where
 {
     typed::writable(
         path.parse().unwrap(),
-        Place::Shared(Arc::new(FieldCell::new(get, set))),
+        SharedCell::Shared(Arc::new(FieldCell::new(get, set))),
     )
 }
 
@@ -379,11 +379,11 @@ fn a_name_that_is_used_twice_costs_those_that_have_it() {
 fn what_is_only_read_is_shown_and_listed_so() {
     let read: Arc<dyn State> = typed::read_only(
         path("mail.sent"),
-        Place::Shared(Arc::new(ReadCell::new(|| 7_u64))),
+        SharedCell::Shared(Arc::new(ReadCell::new(|| 7_u64))),
     );
     let panics: Arc<dyn State> = typed::read_only(
         path("mail.broken"),
-        Place::Shared(Arc::new(ReadCell::new(|| -> u64 { panic!("get") }))),
+        SharedCell::Shared(Arc::new(ReadCell::new(|| -> u64 { panic!("get") }))),
     );
     let (_, rate) = number("mail.rate", stored);
     let states = states(vec![read, rate, panics]).unwrap();

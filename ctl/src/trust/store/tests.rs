@@ -4,8 +4,8 @@ use super::*;
 
 const NAME: &str = "example.internal/dienstplan/1";
 
-fn head(key: &SigningKey, log: &str, leaves: u64, salt: &str) -> (Signed, tree::Tree) {
-    let mut tree = tree::Tree::new();
+fn head(key: &SigningKey, log: &str, leaves: u64, salt: &str) -> (Signed, tree::HashTree) {
+    let mut tree = tree::HashTree::new();
     for leaf in 0..leaves {
         tree.append(tree::leaf_hash(format!("{salt}{leaf}").as_bytes()));
     }

@@ -23,7 +23,7 @@ fn undone(before: &Tree, at: &str, value: Tree, service: &Tree) -> Ending {
     let path = path(at);
     let whole = before.clone().replaced(&path, value.clone()).unwrap();
     let values = (before.at(&path).cloned(), Some(value));
-    let mut layers = vec![Layer::new(1, &path, values, (before, &whole), BootTime(1))];
+    let mut layers = vec![WriteLayer::new(1, &path, values, (before, &whole), BootTime(1))];
     end(&mut layers, 1, service, Otherwise::Keep, &Lists).unwrap()
 }
 
@@ -256,7 +256,7 @@ fn an_element_that_was_lost_is_found_again_by_its_name_only() {
         let before = pool(&[("x", 5), ("y", 5), (name, 5)]);
         let at = path("backends.2.weight");
         let whole = before.clone().replaced(&at, Tree::I64(0)).unwrap();
-        let layer = Layer::new(
+        let layer = WriteLayer::new(
             1,
             &at,
             (Some(Tree::I64(5)), Some(Tree::I64(0))),
@@ -275,12 +275,18 @@ fn an_element_that_was_lost_is_found_again_by_its_name_only() {
 fn what_an_upper_layer_left_is_not_what_a_lower_one_put_there() {
     let mut live = pool(&[("a", 7), ("b", 8)]);
     let mut layers = Vec::new();
-    let write = |live: &mut Tree, layers: &mut Vec<Layer>, lease, at: &str, value: Tree| {
+    let write = |live: &mut Tree, layers: &mut Vec<WriteLayer>, lease, at: &str, value: Tree| {
         look(layers, live, &Lists);
         let (path, before) = (path(at), live.clone());
         *live = before.clone().replaced(&path, value.clone()).unwrap();
         let values = (before.at(&path).cloned(), Some(value));
-        layers.push(Layer::new(lease, &path, values, (&before, live), BootTime(1)));
+        layers.push(WriteLayer::new(
+            lease,
+            &path,
+            values,
+            (&before, live),
+            BootTime(1),
+        ));
     };
     write(&mut live, &mut layers, 1, "backends.0.weight", Tree::I64(1));
     // The service changes the leaf. Then the list is written with the same value that the first layer wrote.
@@ -380,12 +386,18 @@ fn stacks_over_elements_that_move_end_in_every_order() {
     for order in orders(&[1, 2, 3]) {
         let mut live = pool(&[("a", 10), ("b", 20), ("c", 0)]);
         let mut layers = Vec::new();
-        let write = |live: &mut Tree, layers: &mut Vec<Layer>, lease, at: &str, value: Tree| {
+        let write = |live: &mut Tree, layers: &mut Vec<WriteLayer>, lease, at: &str, value: Tree| {
             look(layers, live, &Lists);
             let (path, before) = (path(at), live.clone());
             *live = before.clone().replaced(&path, value.clone()).unwrap();
             let values = (before.at(&path).cloned(), Some(value));
-            layers.push(Layer::new(lease, &path, values, (&before, live), BootTime(1)));
+            layers.push(WriteLayer::new(
+                lease,
+                &path,
+                values,
+                (&before, live),
+                BootTime(1),
+            ));
         };
         write(&mut live, &mut layers, 1, "backends.1.weight", Tree::I64(0));
         // The first element moves to the end.
@@ -414,7 +426,7 @@ fn a_place_that_was_empty_is_empty_again_and_the_other_way_round() {
     for (before, after, value) in [(&without, &with, Some(Tree::I64(2))), (&with, &without, None)] {
         let path = path("b");
         let values = (before.at(&path).cloned(), value);
-        let layer = Layer::new(1, &path, values, (before, after), BootTime(1));
+        let layer = WriteLayer::new(1, &path, values, (before, after), BootTime(1));
         let ending = end(&mut vec![layer.clone()], 1, after, Otherwise::Keep, &Lists).unwrap();
         assert_eq!(
             (ending.as_before, ending.left.len(), &ending.tree),

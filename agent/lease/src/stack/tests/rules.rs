@@ -1,7 +1,7 @@
 //! Each rule of [`disputed`](crate::disputed) and of the search for elements, by the smallest case that needs it.
 
 use super::*;
-use crate::disputed::Claim;
+use crate::disputed::OwnPart;
 
 /// Elements with a name (none if empty), a port and a weight.
 fn pool(of: &[(&str, i64, i64)]) -> Tree {
@@ -17,16 +17,16 @@ fn pool(of: &[(&str, i64, i64)]) -> Tree {
 }
 
 /// A layer that makes the weight of an element 0.
-fn layer(lease: u64, before: &Tree, at: usize) -> (Layer, Tree) {
+fn layer(lease: u64, before: &Tree, at: usize) -> (WriteLayer, Tree) {
     write(lease, before, &format!("backends.{at}.weight"), Tree::I64(0))
 }
 
-fn write(lease: u64, before: &Tree, at: &str, value: Tree) -> (Layer, Tree) {
+fn write(lease: u64, before: &Tree, at: &str, value: Tree) -> (WriteLayer, Tree) {
     let path = path(at);
     let whole = before.clone().replaced(&path, value.clone()).unwrap();
     let values = (before.at(&path).cloned(), Some(value));
     (
-        Layer::new(lease, &path, values, (before, &whole), BootTime(1)),
+        WriteLayer::new(lease, &path, values, (before, &whole), BootTime(1)),
         whole,
     )
 }
@@ -167,7 +167,7 @@ fn what_a_layer_above_left_stays_until_that_is_settled() {
     let (layer, whole) = layer(1, &before, 0);
     let mut layers = vec![layer];
     abandon(&mut layers, 2, &[left_at("backends.0.weight")]);
-    let ended = |layers: &[Layer], live: &Tree| {
+    let ended = |layers: &[WriteLayer], live: &Tree| {
         let ending = end(&mut layers.to_vec(), 1, live, Otherwise::Keep, &Lists).unwrap();
         (ending.left.len(), ending.tree)
     };
@@ -221,7 +221,7 @@ fn what_stays_whole_for_a_disputed_part_is_told_and_forced_whole() {
     let nothing = Tree::Map(Vec::new());
     let entry = map(&[("a", 2), ("b", 2)]);
     let whole = Tree::Map(vec![("m".to_owned(), entry.clone())]);
-    let mut layer = Layer::new(
+    let mut layer = WriteLayer::new(
         1,
         &path("m"),
         (None, Some(entry)),
@@ -280,7 +280,7 @@ fn a_place_that_only_one_value_has_makes_the_whole_disputed() {
         layer.dispute(2, &[left_at("m.b.c")], true);
         layer.disputed
     };
-    let mut claim = Claim::new(
+    let mut claim = OwnPart::new(
         Some(Tree::Map(vec![("b".to_owned(), entry("c"))])),
         Some(Tree::I64(1)),
     );
@@ -322,7 +322,7 @@ fn a_layer_goes_where_the_layer_goes_that_it_stands_on() {
         .with(&path("backends.0.tags"), Some(tags(2)), &[])
         .unwrap();
     let values = (None, Some(tags(2)));
-    let element = Layer::new(
+    let element = WriteLayer::new(
         2,
         &path("backends.0.tags"),
         values,

@@ -74,7 +74,13 @@ fn play(writes: &[Write], ends: &[usize]) -> Result<(), TestCaseError> {
         let before = live.clone();
         live = before.clone().replaced(&path, value.clone()).unwrap();
         let values = (before.at(&path).cloned(), Some(value));
-        layers.push(Layer::new(lease, &path, values, (&before, &live), BootTime(1)));
+        layers.push(WriteLayer::new(
+            lease,
+            &path,
+            values,
+            (&before, &live),
+            BootTime(1),
+        ));
     }
     let mut conflict = false;
     for which in ends {
