@@ -88,6 +88,10 @@ mod tests {
         assert_eq!(nearest("enviroments", &known), Some("environments"));
         assert_eq!(nearest("banana", &known), None);
         assert_eq!(nearest(&"r".repeat(100_000), &known), None);
+        assert_eq!(nearest("xy", &["ab"]), None, "nothing of it is the same");
+        let long = "n".repeat(64);
+        assert_eq!(nearest(&long, &[&long[1..]]), Some(&long[1..]));
+        assert_eq!(nearest(&format!("{long}n"), &[&long]), None);
     }
 
     #[test]

@@ -280,20 +280,19 @@ fn what_is_as_long_as_it_may_be_is_read() {
 #[test]
 fn an_action_that_is_named_twice_counts_once() {
     let text = format!("version = 1\n{RULE}allow = [\"read\", \"read\"]\n");
-    if let Ok(policy) = Policy::parse(&text) {
-        let request = crate::Request {
-            action: Action::Read,
-            resource: "state:a".parse().unwrap(),
-            operator: "alice".into(),
-            roles: vec![],
-            environment: "e".into(),
-            mode: crate::Mode::Observe,
-            ttl: None,
-            life: None,
-            reason: None,
-        };
-        assert!(matches!(policy.decide(&request), crate::Decision::Allow(_)));
-    }
+    let policy = Policy::parse(&text).unwrap();
+    let request = crate::Request {
+        action: Action::Read,
+        resource: "state:a".parse().unwrap(),
+        operator: "alice".into(),
+        roles: vec![],
+        environment: "e".into(),
+        mode: crate::Mode::Observe,
+        ttl: None,
+        life: None,
+        reason: None,
+    };
+    assert!(matches!(policy.decide(&request), crate::Decision::Allow(_)));
 }
 
 #[test]

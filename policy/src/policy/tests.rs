@@ -612,3 +612,32 @@ proptest! {
         let _ = Policy::parse(&text).map_err(|error| error.to_string());
     }
 }
+
+/// Asked before the service is read: what the mode or the form of the resource forbids is forbidden then.
+#[test]
+fn what_cannot_be_allowed_in_this_mode_is_denied_before_a_value_is_known() {
+    let text = "version = 1\n[[rule]]\nid = \"all\"\nwhy = \"w\"\nallow = [\"read\", \"write\"]\n";
+    let policy = Policy::parse(text).unwrap();
+    let could = |action: Action, mode: Mode, resource: Resource| {
+        let request = Request {
+            action,
+            resource,
+            operator: "alice".into(),
+            roles: vec![],
+            environment: "e".into(),
+            mode,
+            ttl: None,
+            life: None,
+            reason: None,
+        };
+        policy.could_allow(&request).is_ok()
+    };
+    let state = || Resource::State(vec!["a".to_owned()]);
+    assert!(could(Action::Write, Mode::Change, state()));
+    assert!(!could(Action::Write, Mode::Observe, state()));
+    assert!(could(Action::Read, Mode::Observe, state()));
+    assert!(
+        !could(Action::Read, Mode::Observe, Resource::State(vec![])),
+        "it names no state"
+    );
+}

@@ -23,6 +23,8 @@ fn each_kind_has_one_spelling() {
     one_spelling("state:config", path(&["config"]));
     one_spelling("state:config.db.host", path(&["config", "db", "host"]));
     one_spelling("state:config.hosts.0", path(&["config", "hosts", "0"]));
+    one_spelling("state:log_level.max-age", path(&["log_level", "max-age"]));
+    one_spelling("lease:alice_b-c.d", Resource::Lease("alice_b-c.d".to_owned()));
     one_spelling(r#"state:config["a b"].x"#, path(&["config", "a b", "x"]));
     one_spelling(r#"state:["a b"]["größe"].x"#, path(&["a b", "größe", "x"]));
     one_spelling(
@@ -201,4 +203,11 @@ proptest! {
             prop_assert_eq!(format_path(&path), text);
         }
     }
+}
+
+#[test]
+fn the_name_of_an_operator_is_bounded() {
+    let longest = "a".repeat(MAX_OPERATOR);
+    assert!(format!("lease:{longest}").parse::<Resource>().is_ok());
+    assert!(format!("lease:{longest}a").parse::<Resource>().is_err());
 }
