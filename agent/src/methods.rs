@@ -9,7 +9,7 @@ use debug_wire::messages::{
     PingResult, Process, ProofParams, ProofResult, Ready,
 };
 use debug_wire::records::{Alarm, SessionOpen, SessionRefused};
-use debug_wire::table::{self, Method, MethodId};
+use debug_wire::table::{Method, MethodId};
 use serde_json::{Value, json};
 
 use crate::core::Core;
@@ -424,15 +424,7 @@ impl Dispatch for Methods {
             observer.look(BootTime::now());
         }
         let id = call.id;
-        let answer = match table::method(&call.method) {
-            Some(method) => self.method(session, method, call),
-            None => Err(Failure::new(
-                Code::Method,
-                format!("unknown method `{}`", call.method),
-                "",
-            )),
-        };
-        match answer {
+        match self.method(session, call.method.row(), call) {
             Ok(flow) => flow,
             Err(failure) => {
                 let close = failure.data.code == Code::Signature;

@@ -17,6 +17,7 @@ use debug_wire::messages::{
     HelloResult, LeaseSummary, NoParams, PingResult, Process, Ready, SecretArgument,
 };
 use debug_wire::signature::{eval_message, secret_commitment};
+use debug_wire::table::MethodId;
 use rustls::sign::SigningKey;
 use serde_json::Value;
 
@@ -133,7 +134,7 @@ impl Session {
             checkpoint: proofs.known_size(),
             attach: target.takes_over,
         };
-        let hello: HelloResult = call(&link, "hello", &hello).await?;
+        let hello: HelloResult = call(&link, MethodId::Hello, &hello).await?;
         proofs.opened(&hello);
         Ok(Self {
             link,
@@ -166,7 +167,7 @@ impl Session {
         self.must_be_sound(&submission)?;
         let params = self.sign(submission)?;
         let (sender, mut printed) = Link::output();
-        let begun = self.link.begin("eval", &params, Some(sender)).await;
+        let begun = self.link.begin(MethodId::Eval, &params, Some(sender)).await;
         let (id, mut reply) = begun.map_err(EvalError::Lost)?;
         let (mut left, mut cancelled) = (MAX_OUTPUT, false);
         let reply = loop {
@@ -180,7 +181,7 @@ impl Session {
                     }
                     cancelled = true;
                     term::note("cancelling; Ctrl-C again detaches");
-                    self.link.begin("cancel", &CancelParams { id }, None).await.map_err(EvalError::Lost)?;
+                    self.link.begin(MethodId::Cancel, &CancelParams { id }, None).await.map_err(EvalError::Lost)?;
                 }
                 reply = &mut reply => break reply,
             }
@@ -243,7 +244,7 @@ impl Session {
 
     fn finished(&mut self, params: EvalParams, result: Value) -> Result<EvalResult, EvalError> {
         let result: EvalResult =
-            serde_json::from_value(result).map_err(|error| unexpected("eval", &error))?;
+            serde_json::from_value(result).map_err(|error| unexpected(MethodId::Eval, &error))?;
         self.mode = result.mode;
         self.in_force = InForceSince::told(result.in_force, Instant::now());
         self.made.extend(result.leases.iter().map(|lease| lease.id));
@@ -272,7 +273,7 @@ impl Session {
     /// # Errors
     /// The connection is lost, or the agent does not answer.
     pub(crate) async fn news(&mut self) -> Result<News, EvalError> {
-        let told: PingResult = call(&self.link, "ping", &NoParams {}).await?;
+        let told: PingResult = call(&self.link, MethodId::Ping, &NoParams {}).await?;
         self.in_force = InForceSince::told(told.in_force, Instant::now());
         let mut news = self.take_news();
         news.failing.extend(told.failing);

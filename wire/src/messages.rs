@@ -6,6 +6,8 @@ use debug_policy::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::table::MethodId;
+
 /// A request of a client. The client chooses `id`; it rises within a session and is returned in the reply.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -14,8 +16,8 @@ pub struct Call {
     pub jsonrpc: Version,
     /// Returned in the reply.
     pub id: u64,
-    /// A name of [`crate::table::METHODS`].
-    pub method: String,
+    /// The method.
+    pub method: MethodId,
     /// An object that depends on the method; null for none, which is not serialized.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub params: Value,

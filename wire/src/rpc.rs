@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use crate::frame::FrameError;
 use crate::json::{self, JsonError, Problem, describe, shown};
 use crate::messages::{Call, Code, EvalPayload, Failure, FailureData, FromAgent, Version};
-use crate::table::{self, Function};
+use crate::table::{self, Function, MethodId};
 use crate::{MAX_CODE, MAX_REPLY_DEPTH};
 
 /// The members of a call.
@@ -20,13 +20,13 @@ impl Call {
     ///
     /// # Errors
     /// The parameters cannot be written as JSON.
-    pub fn new(id: u64, method: &str, params: &impl Serialize) -> Result<Self, FrameError> {
+    pub fn new(id: u64, method: MethodId, params: &impl Serialize) -> Result<Self, FrameError> {
         let params =
             serde_json::to_value(params).map_err(|error| FrameError::Unwritable(error.to_string()))?;
         Ok(Self {
             jsonrpc: Version::V2,
             id,
-            method: method.to_owned(),
+            method,
             params,
         })
     }
@@ -76,7 +76,7 @@ impl Call {
         Ok(Self {
             jsonrpc: Version::V2,
             id,
-            method: method.name.to_owned(),
+            method: method.id,
             params,
         })
     }
@@ -96,7 +96,7 @@ impl Call {
             params => T::deserialize(params),
         };
         read.map_err(|error| {
-            let message = format!("parameters of `{}`: {}", shown(&self.method), describe(&error));
+            let message = format!("parameters of `{}`: {}", self.method.name(), describe(&error));
             Failure::new(
                 Code::Params,
                 message,

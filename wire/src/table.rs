@@ -4,6 +4,8 @@
 //! expressed.
 
 use debug_policy::Action;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The resource that the action of a function is decided for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -362,6 +364,21 @@ table! {
     AuditProof {
         name: "audit.proof", action: Action::Attach,
         about: "that a record is in the log, or that it only grew",
+    }
+}
+
+/// A method is its name in a message.
+impl Serialize for MethodId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for MethodId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let known = method(&name).ok_or_else(|| D::Error::custom("it is no method of this version"))?;
+        Ok(known.id)
     }
 }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use debug_wire::messages::{Call, Code, FromAgent};
+use debug_wire::table::MethodId;
 use pki_types::UnixTime;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -137,7 +138,7 @@ async fn receive<D: Dispatch>(
 
 fn take<D: Dispatch>(hub: &Hub<D>, open: &OpenSession<D>, call: Call) -> Flow {
     // A ping shows that the client is alive, not that it is in use.
-    if call.method != "ping" {
+    if call.method != MethodId::Ping {
         open.activity.called.set(Instant::now());
     }
     hub.dispatch.call(&open.session, call)

@@ -43,7 +43,7 @@ impl Set {
         let call = Call {
             jsonrpc: debug_wire::messages::Version::V2,
             id: 1,
-            method: "hello".to_owned(),
+            method: debug_wire::table::MethodId::Hello,
             params,
         };
         let queue = Arc::new(Queue::default());

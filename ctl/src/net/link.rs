@@ -1,5 +1,6 @@
 //! Calls and replies over a stream: pairs replies with callers, passes on an eval's output, and detects the loss of the stream.
 
+use debug_wire::table::MethodId;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -174,7 +175,7 @@ impl Link {
     ///
     /// # Errors
     /// The agent answers with a failure, or the connection is lost.
-    pub(crate) async fn call(&self, method: &str, params: &impl Serialize) -> Result<Value, CallError> {
+    pub(crate) async fn call(&self, method: MethodId, params: &impl Serialize) -> Result<Value, CallError> {
         let (_, reply) = self.begin(method, params, None).await.map_err(CallError::Lost)?;
         self.wait(reply).await
     }
@@ -185,7 +186,7 @@ impl Link {
     /// The connection is lost.
     pub(crate) async fn begin(
         &self,
-        method: &str,
+        method: MethodId,
         params: &impl Serialize,
         output: Option<mpsc::Sender<String>>,
     ) -> Result<(u64, oneshot::Receiver<Reply>), Loss> {
@@ -295,7 +296,7 @@ async fn ping(calls: mpsc::WeakSender<Vec<u8>>) {
 
 /// A ping. All pings share an id, since what matters is that answers arrive.
 fn ping_line() -> Option<Vec<u8>> {
-    Call::new(PINGS, "ping", &NoParams {})
+    Call::new(PINGS, MethodId::Ping, &NoParams {})
         .and_then(|call| frame::encode(&call))
         .ok()
 }

@@ -1,5 +1,6 @@
 //! A single call, and why it or an eval has no result.
 
+use debug_wire::table::MethodId;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -50,11 +51,12 @@ impl From<Loss> for Failure {
 /// Calls a method other than `eval`.
 pub(super) async fn call<T: DeserializeOwned>(
     link: &Link,
-    method: &str,
+    method: MethodId,
     params: &impl Serialize,
 ) -> Result<T, EvalError> {
     let reply = timeout(PATIENCE, link.call(method, params)).await;
-    let reply = reply.map_err(|_| EvalError::Lost(Loss(format!("no answer to `{method}` within 10 s"))))?;
+    let reply =
+        reply.map_err(|_| EvalError::Lost(Loss(format!("no answer to `{}` within 10 s", method.name()))))?;
     match reply {
         Ok(value) => serde_json::from_value(value).map_err(|error| unexpected(method, &error).into()),
         Err(CallError::Failed(failure)) => Err(EvalError::Failed(failure.into())),
@@ -63,9 +65,10 @@ pub(super) async fn call<T: DeserializeOwned>(
 }
 
 /// The failure for an answer of another form.
-pub(super) fn unexpected(method: &str, error: &serde_json::Error) -> Failure {
+pub(super) fn unexpected(method: MethodId, error: &serde_json::Error) -> Failure {
     Failure::connection(format!(
-        "the agent's answer to `{method}` is not what it should be: {error}"
+        "the agent's answer to `{}` is not what it should be: {error}",
+        method.name()
     ))
     .help("does the agent have the same version as this client?")
 }

@@ -3,6 +3,7 @@
 use debug_audit::tree;
 use debug_wire::json;
 use debug_wire::messages::{AuditRange, Code, EvalParams, HelloResult, ProofParams, ProofResult};
+use debug_wire::table::MethodId;
 use serde::Deserialize;
 
 use crate::net::link::Link;
@@ -414,7 +415,7 @@ fn differs(eval: u64, why: String) -> Failure {
 }
 
 async fn prove(link: &Link, params: &ProofParams) -> Result<ProofResult, EvalError> {
-    call(link, "audit.proof", params)
+    call(link, MethodId::AuditProof, params)
         .await
         .map_err(|error| match error {
             EvalError::Failed(failure) => EvalError::Failed(

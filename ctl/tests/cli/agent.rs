@@ -246,7 +246,7 @@ impl Session<'_> {
     }
 
     fn answer(&mut self, call: &Call) -> FromAgent {
-        let result = match call.method.as_str() {
+        let result = match call.method.name() {
             "hello" => Ok(self.hello(serde_json::from_value(call.params.clone()).unwrap())),
             "eval" => self.eval(call.id, serde_json::from_value(call.params.clone()).unwrap()),
             "audit.proof" => self.prove(serde_json::from_value(call.params.clone()).unwrap()),
@@ -471,7 +471,7 @@ impl Session<'_> {
                     .unwrap(),
                 );
                 while let Some(call) = self.next() {
-                    if call.method == "cancel" {
+                    if call.method.name() == "cancel" {
                         self.send(&FromAgent::success(call.id, &NoParams {}));
                         return fail(Code::Cancelled, "cancelled");
                     }

@@ -6,6 +6,7 @@ use super::*;
 use crate::MAX_CODE;
 use crate::frame::encode;
 use crate::json::from_str;
+use crate::table;
 
 /// Asserts that the value serializes to that text and parses back, and that one more member is refused.
 #[track_caller]
@@ -343,13 +344,16 @@ fn codes_have_the_numbers_of_the_specification_and_no_two_the_same() {
 fn a_call_is_read_and_its_parameters_are() {
     let call = Call::parse(br#"{"jsonrpc":"2.0","id":5,"method":"cancel","params":{"id":4}}"#).unwrap();
     assert_eq!(call.params::<CancelParams>().unwrap(), CancelParams { id: 4 });
-    assert_eq!(call, Call::new(5, "cancel", &CancelParams { id: 4 }).unwrap());
+    assert_eq!(
+        call,
+        Call::new(5, MethodId::Cancel, &CancelParams { id: 4 }).unwrap()
+    );
     golden(
         &call,
         r#"{"jsonrpc":"2.0","id":5,"method":"cancel","params":{"id":4}}"#,
     );
     let ping = Call::parse(br#"{"jsonrpc":"2.0","id":18446744073709551615,"method":"ping"}"#).unwrap();
-    assert_eq!(ping, Call::new(u64::MAX, "ping", &()).unwrap());
+    assert_eq!(ping, Call::new(u64::MAX, MethodId::Ping, &()).unwrap());
     assert_eq!(ping.params::<NoParams>().unwrap(), NoParams {});
     golden(
         &ping,
@@ -459,7 +463,7 @@ fn the_answer_to_a_refused_call_finds_its_id() {
 #[test]
 fn wrong_parameters_are_named_and_never_shown() {
     let message = |method: &str, params: Value| -> String {
-        let call = Call::new(1, method, &params).unwrap();
+        let call = Call::new(1, table::method(method).unwrap().id, &params).unwrap();
         let failure = match method {
             "eval" => call.params::<EvalParams>().unwrap_err(),
             "ping" => call.params::<NoParams>().unwrap_err(),

@@ -90,7 +90,7 @@ impl Dispatch for Recorder {
             .params
             .get("do")
             .and_then(Value::as_str)
-            .unwrap_or(&call.method)
+            .unwrap_or(call.method.name())
             .to_owned();
         self.tell(Event::Called);
         match wanted.as_str() {
