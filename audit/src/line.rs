@@ -300,6 +300,11 @@ mod tests {
                 "{kind:?}"
             );
         }
+        assert!(tail(&"x".repeat(64), None, "{}").is_ok());
+        let number = serde_json::from_str::<Object<'_>>("5").map(drop).unwrap_err();
+        assert!(number.to_string().contains("expected an object"), "{number}");
+        let name = serde_json::from_str::<Name<'_>>("5").map(drop).unwrap_err();
+        assert!(name.to_string().contains("expected a name"), "{name}");
         // Inside strings, all other characters stay as they are.
         written(
             1,

@@ -118,6 +118,10 @@ fn a_note_that_is_too_large_or_malformed_is_refused() {
         ),
         Err(NoteError::TooLarge)
     );
+    let around = sign("x\n", &ours).len() - 2;
+    let longest = sign(&format!("{}\n", "x".repeat(MAX_NOTE - around - 1)), &ours);
+    assert_eq!(longest.len(), MAX_NOTE);
+    assert!(open(&longest, ours.verifier()).is_ok());
     for bad in [
         "",
         "\n",
@@ -215,4 +219,12 @@ proptest! {
         let _ = VerifierKey::parse(&text);
         let _ = SigningKey::parse(&text);
     }
+}
+
+#[test]
+fn a_key_is_shown_by_its_public_half_alone() {
+    let ours = key("a/log");
+    let shown = format!("{ours:?} {:?}", ours.verifier());
+    assert_eq!(shown.matches(&ours.verifier().to_string()).count(), 2, "{shown}");
+    assert!(!shown.contains("PRIVATE"), "{shown}");
 }
