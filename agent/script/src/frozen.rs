@@ -127,10 +127,14 @@ impl Frozen {
         check_calls(&mentions, functions)?;
         check_arguments(functions, &name, captured.len(), gives)?;
         let results = results(functions, &name);
-        let own = |wrapper: &str| mentions.reached.contains(&(wrapper.to_owned(), 1));
+        let own = |name: &&str| functions.iter_functions().any(|f| f.name == *name);
+        let is_called = |name: &&str| mentions.calls.keys().any(|(called, _)| called == name);
+        if let Some(name) = [OK, ERR].into_iter().filter(is_called).find(own) {
+            return Err(FreezeError::Reserved { name });
+        }
         let wraps = |wrapper: &str| {
             let called = mentions.calls.iter().find(|((called, _), _)| called == wrapper);
-            called.filter(|_| !own(wrapper)).map(|(_, position)| *position)
+            called.map(|(_, position)| *position)
         };
         let (makes_err, wraps) = (wraps(ERR).is_some(), wraps(ERR).or_else(|| wraps(OK)));
         let reached = mentions
@@ -396,7 +400,6 @@ impl Frozen {
         let value = result.map_err(|e| failed(&e))?;
         if value.is::<ErrValue>() {
             let ErrValue(error) = value.cast();
-            let error = convert::from_dynamic(error, None).map_err(|e| PatchFailure::Shape(e.to_string()))?;
             return Err(PatchFailure::Fault(error));
         }
         convert::from_dynamic(value, None).map_err(|e| PatchFailure::Shape(e.to_string()))

@@ -343,6 +343,60 @@ fn the_deepest_patch_fits_the_smallest_stack() {
     }
 }
 
+/// A value that holds values of Rhai could be nested in itself without a bound, and dropping it would overflow the stack.
+#[test]
+fn an_err_does_not_nest() {
+    for code in [
+        "|x| { let a = [x]; while true { a.push(Err(Err(a.pop()))); } }",
+        "|x| { let a = [x]; for i in 0..700 { a.push(Err([a.pop()])); } a.pop() }",
+        "|x| Err(Err(x))",
+        "|x| Err(#{ a: [Err(x)] })",
+    ] {
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
+        let run = move || frozen.call(1, BootTime::now(), vec![Tree::I64(0)]);
+        let thread = std::thread::Builder::new()
+            .stack_size(1 << 20)
+            .spawn(run)
+            .unwrap();
+        let answer = thread.join().unwrap();
+        assert!(
+            matches!(answer, Err(PatchFailure::Threw(_))),
+            "{code}: {answer:?}"
+        );
+    }
+    let call = |code: &str| {
+        let frozen = freeze(code, 1).unwrap_or_else(|e| panic!("{code}: {e:?}"));
+        frozen.call(1, BootTime::now(), vec![Tree::Str("no".to_owned())])
+    };
+    assert_eq!(
+        call("|x| Err(x)"),
+        Err(PatchFailure::Fault(Tree::Str("no".to_owned())))
+    );
+    assert!(matches!(
+        call("|x| { x.pad(5000, 'x'); Err(x) }"),
+        Err(PatchFailure::Threw(_))
+    ));
+    assert!(matches!(
+        call("|x| { loop { Err(x) } }"),
+        Err(PatchFailure::Limit(_))
+    ));
+}
+
+/// Otherwise the check for `Err` where there must be none would take the host's for the author's own.
+#[test]
+fn a_function_of_ones_own_does_not_stand_in_for_err() {
+    for functions in ["fn int.Err(a) { a }", "fn Err(a) { a }", "fn Err() { 1 }"] {
+        let error = freeze(&format!("{functions} |x| Err(x)"), 1)
+            .map(drop)
+            .unwrap_err();
+        assert!(
+            matches!(error, FreezeError::Reserved { name: "Err" }),
+            "{functions}: {error:?}"
+        );
+        freeze(&format!("{functions} |x| x"), 1).unwrap_or_else(|e| panic!("{e:?}"));
+    }
+}
+
 /// Frames may take more stack than in any build that was measured: a run ends before the stack does, and no `catch` helps.
 #[test]
 fn a_run_ends_before_the_stack_does() {

@@ -77,6 +77,11 @@ pub enum FreezeError {
         /// Position as text: ` (line 1, position 5)`.
         at: String,
     },
+    /// The code calls `Ok` or `Err`, and a function of the submission or session has that name, too.
+    Reserved {
+        /// `Ok` or `Err`.
+        name: &'static str,
+    },
     /// An explicit call of `curry`.
     Curry {
         /// Position as text: ` (line 1, position 5)`.
@@ -101,6 +106,9 @@ impl FreezeError {
                     "the {purpose} uses `{name}`, which is neither a parameter, a local nor a captured variable{at}"
                 )
             }
+            Self::Reserved { name } => format!(
+                "the {purpose} calls `{name}`, and a function of yours has that name, too; give yours another name"
+            ),
             Self::Computed { at } => {
                 format!("the {purpose} computes the name of what it calls or reads{at}; write the name down")
             }

@@ -13,14 +13,36 @@ use crate::engine;
 use crate::handed_out::HandedOut;
 use crate::walk::Uses;
 use crate::{convert, memory, meter};
+use debug_base::Tree;
 
 /// Constructors for a patch of a function that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which equals `5`.
 pub(super) const OK: &str = "Ok";
 pub(super) const ERR: &str = "Err";
 
 /// An `Err` on its way out of a patch.
+///
+/// INVARIANT: it holds a tree and no value of Rhai. What holds values of Rhai can be nested in itself without a bound, where no check
+/// looks, and dropping that overflows the stack.
 #[derive(Clone)]
-pub(super) struct ErrValue(pub(super) Dynamic);
+pub(super) struct ErrValue(pub(super) Tree);
+
+/// Longest value of an `Err`, in bytes: it is made into an error of the service, or is its text.
+const MAX_ERR: usize = 4 << 10;
+/// Cost of an `Err` in operations: so a run cannot hold more than a few MiB in them, where memory is not counted.
+const ERR_COST: u64 = 100;
+
+fn make_err(value: Dynamic) -> Result<Dynamic, Box<EvalAltResult>> {
+    if meter::charge(ERR_COST).is_some() {
+        return Err(meter::terminated());
+    }
+    let tree =
+        convert::from_dynamic(value, None).map_err(|error| format!("the value of an `Err`: {error}"))?;
+    let size = tree.size();
+    if MAX_ERR < size {
+        return Err(format!("the value of an `Err` has {size} bytes, the limit is {MAX_ERR}").into());
+    }
+    Ok(Dynamic::from(ErrValue(tree)))
+}
 
 /// An engine, and the same one for code that has closures with captures or many variables, or that repeatedly puts values
 /// into each other: the second checks variables before their use.
@@ -85,7 +107,7 @@ fn engine() -> Engine {
             log(&ctx, true, text)
         });
     FuncRegistration::new(OK).set_into_module(&mut module, |value: Dynamic| value);
-    FuncRegistration::new(ERR).set_into_module(&mut module, |value: Dynamic| Dynamic::from(ErrValue(value)));
+    FuncRegistration::new(ERR).set_into_module(&mut module, make_err);
     module.set_custom_type::<ErrValue>("Err");
     convert::register_types(&mut module);
     module.build_index();
