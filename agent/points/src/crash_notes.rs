@@ -46,6 +46,8 @@ pub struct CrashNotes {
     slow: AtomicU64,
     /// The end of the pause on the boot-time clock, in nanoseconds; 0 while notes are written.
     paused: AtomicU64,
+    /// The calls that run without a note.
+    unnoted: AtomicU64,
 }
 
 /// The slot of a lease.
@@ -62,10 +64,11 @@ const WRITTEN: u32 = 1 << 31;
 /// The note is being cleared.
 const CLEARING: u32 = 1 << 30;
 
-/// A noted call, to be ended.
+/// A call, to be ended.
 #[derive(Debug)]
 pub struct Note {
-    slot: usize,
+    /// `None`: it runs without a note.
+    slot: Option<usize>,
     /// Whether the call wrote the note, so that it must be cleared later.
     pub is_new: bool,
 }
@@ -94,6 +97,7 @@ impl CrashNotes {
                 slow_since: zero(),
                 slow: zero(),
                 paused: zero(),
+                unnoted: zero(),
             },
             found,
         )
@@ -109,27 +113,53 @@ impl CrashNotes {
             .map_or(Ok(()), |file| file.write_all_at(&[0; (PLACES + 1) * PLACE], 0))
     }
 
-    /// Notes that a call of a lease's patch begins. `None` if all slots are in use or notes are paused.
+    /// Notes that a call of a lease's patch begins. `None` if there is no file. While all slots are in use, notes are paused or a
+    /// note cannot be written, the file says that calls run without one.
     pub fn begins(&self, lease: u64) -> Option<Note> {
         let file = self.file.as_ref()?;
-        if !self.resumed(file) {
-            return None;
+        loop {
+            if self.resumed(file) {
+                match self.noted(file, lease) {
+                    Some(note) => return Some(note),
+                    None => self.pause(file, BootTime::now()),
+                }
+            }
+            self.unnoted.fetch_add(1, Ordering::SeqCst);
+            // A thread that ended the pause meanwhile may have looked before this call was counted.
+            if self.paused.load(Ordering::SeqCst) != 0 {
+                return Some(Note {
+                    slot: None,
+                    is_new: false,
+                });
+            }
+            self.unnoted.fetch_sub(1, Ordering::SeqCst);
         }
-        let Some(slot) = self.slot_of(lease) else {
-            self.pause(file, BootTime::now());
-            return None;
-        };
-        let state = &self.slots[slot].state;
-        let is_new = state.fetch_add(1, Ordering::AcqRel) & WRITTEN == 0 && self.note(file, slot, lease);
-        if is_new {
-            state.fetch_or(WRITTEN, Ordering::AcqRel);
-        }
-        Some(Note { slot, is_new })
     }
 
-    /// Ends a noted call.
+    /// Notes a call. `None` if all slots are in use or the note cannot be written.
+    fn noted(&self, file: &File, lease: u64) -> Option<Note> {
+        let slot = self.slot_of(lease)?;
+        let state = &self.slots[slot].state;
+        let is_written = state.fetch_add(1, Ordering::AcqRel) & WRITTEN != 0;
+        if !is_written {
+            if !self.note(file, slot, lease) {
+                state.fetch_sub(1, Ordering::AcqRel);
+                return None;
+            }
+            state.fetch_or(WRITTEN, Ordering::AcqRel);
+        }
+        Some(Note {
+            slot: Some(slot),
+            is_new: !is_written,
+        })
+    }
+
+    /// Ends a call.
     pub fn ends(&self, note: Note) {
-        self.slots[note.slot].state.fetch_sub(1, Ordering::AcqRel);
+        match note.slot {
+            Some(slot) => drop(self.slots[slot].state.fetch_sub(1, Ordering::AcqRel)),
+            None => drop(self.unnoted.fetch_sub(1, Ordering::SeqCst)),
+        }
     }
 
     /// Clears the notes of leases of which no call runs. Returns whether others stand.
@@ -209,7 +239,7 @@ impl CrashNotes {
     }
 
     fn pause(&self, file: &File, now: BootTime) {
-        if self.paused.swap(now.after(PAUSE).0, Ordering::Relaxed) == 0 {
+        if self.paused.swap(now.after(PAUSE).0, Ordering::SeqCst) == 0 {
             // If this write fails, too, the next process does not learn of the pause. Nothing can be done about that.
             let _ = write(file, PLACES, UNKNOWN);
         }
@@ -217,17 +247,27 @@ impl CrashNotes {
 
     /// Whether notes are written; ends a pause that is over.
     fn resumed(&self, file: &File) -> bool {
-        let paused = self.paused.load(Ordering::Relaxed);
+        let paused = self.paused.load(Ordering::SeqCst);
         if paused == 0 {
             return true;
         }
-        let over = BootTime(paused) <= BootTime::now()
-            && self
-                .paused
-                .compare_exchange(paused, 0, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok();
-        // Calls that began during the pause have no note. Only those of the last 10 ms can still run.
-        over && write(file, PLACES, 0).is_ok()
+        let now = BootTime::now();
+        // The file says that calls run without a note for as long as one does.
+        if now < BootTime(paused) || self.unnoted.load(Ordering::SeqCst) != 0 {
+            return false;
+        }
+        let ended = self
+            .paused
+            .compare_exchange(paused, 0, Ordering::SeqCst, Ordering::SeqCst);
+        if ended.is_err() {
+            return false;
+        }
+        if self.unnoted.load(Ordering::SeqCst) == 0 {
+            return write(file, PLACES, 0).is_ok();
+        }
+        // One has begun since.
+        self.paused.store(now.after(PAUSE).0, Ordering::SeqCst);
+        false
     }
 }
 
@@ -350,22 +390,26 @@ mod tests {
         let (inside, _) = CrashNotes::begin(folder.path());
         let places: Vec<Note> = (1..=64).map(|lease| inside.begins(lease).unwrap()).collect();
         assert!(inside.works());
-        assert!(inside.begins(65).is_none());
+        let beyond = inside.begins(65).unwrap();
         assert!(!inside.works(), "for a while");
         places.into_iter().for_each(|place| inside.ends(place));
         inside.sweep();
-        assert_eq!(
-            found(folder.path()),
-            FoundAfterCrash {
-                leases: BTreeSet::new(),
-                unknown: true
-            }
-        );
-        // The pause is over, and a lease is gone.
+        let now = || CrashNotes::begin(folder.path()).1.unwrap();
+        let unknown = FoundAfterCrash {
+            leases: BTreeSet::new(),
+            unknown: true,
+        };
+        assert_eq!(now(), unknown);
+        // The pause is over, and a lease is gone; the call without a note still runs.
         inside.paused.store(1, Ordering::Relaxed);
         inside.forget(3);
         inside.ends(inside.begins(66).unwrap());
+        assert_eq!(now(), unknown, "the process may end inside that call");
+        inside.ends(beyond);
+        inside.paused.store(1, Ordering::Relaxed);
+        inside.ends(inside.begins(66).unwrap());
         assert_eq!(leases(folder.path()), [66]);
+        assert!(!now().unknown);
         inside.forget(66);
         assert_eq!(found(folder.path()), FoundAfterCrash::default());
     }
@@ -382,11 +426,8 @@ mod tests {
             ..inside
         };
         assert!(!inside.begins(1).unwrap().is_new);
-        assert!(!inside.begins(1).unwrap().is_new);
-        assert!(inside.works());
-        assert!(inside.begins(1).is_some());
-        assert!(!inside.works());
-        assert!(inside.begins(1).is_none());
+        assert!(!inside.works(), "a call without a note runs");
+        assert_eq!(inside.unnoted.load(Ordering::SeqCst), 1);
     }
 
     #[test]
