@@ -159,6 +159,56 @@ fn elements_have_their_keys_as_paths_wherever_they_stand() {
     assert!(shown(&mut set, "info().notes").contains("`pool.ring` is shown as a list"));
 }
 
+/// The order of a list that is shown by key is the service's: no write changes it, and no undo.
+#[test]
+fn a_list_with_keys_keeps_the_order_that_the_service_gave_it() {
+    let names = |set: &Set, path: &str| -> String {
+        let state = state(set, path);
+        let ring = state["pool"]["ring"].as_array().unwrap().iter();
+        ring.map(|peer| peer["name"].as_str().unwrap()).collect()
+    };
+    let mut set = set();
+    assert_eq!(names(&set, "/swap"), "cba");
+    for (code, then) in [
+        (r#"set("pool.ring", pool.ring)"#, "cba"),
+        (r#"pool.ring.remove("b")"#, "ca"),
+        (r#"let r = get("pool.ring"); r.remove("c"); pool.ring = r"#, "ba"),
+        (r#"pool.ring.b = ()"#, "ca"),
+        (
+            r#"let r = get("pool.ring"); r.aa = #{ name: "aa", weight: 1 }; pool.ring = r"#,
+            "cbaaa",
+        ),
+    ] {
+        let before = state(&set, "/state");
+        let id = made(&mut set, code);
+        assert_eq!(names(&set, "/state"), then, "{code}");
+        let said = shown(&mut set, &format!("revert({id})"));
+        assert!(said.contains("is as it was before"), "{code}: {said}");
+        assert_eq!(state(&set, "/state"), before, "{code}");
+    }
+    // The service moves the elements while the change stands: they stay there, and that is said.
+    for code in [
+        r#"pool.ring.remove("b")"#,
+        r#"set("pool.ring", pool.ring)"#,
+        r#"let r = get("pool.ring"); r.d = #{ name: "d", weight: 1 }; pool.ring = r"#,
+    ] {
+        let id = made(&mut set, code);
+        let moved = names(&set, "/swap");
+        let said = shown(&mut set, &format!("revert({id})"));
+        assert!(
+            said.contains("what the service itself wrote there meanwhile stays"),
+            "{code}: {said}"
+        );
+        let now = names(&set, "/state");
+        let both = |text: &str, other: &str| text.chars().filter(|c| other.contains(*c)).collect::<String>();
+        assert_eq!(both(&now, &moved), both(&moved, &now), "{code}");
+        assert_eq!(both(&now, "abc").len(), 3, "{code}: {now}");
+    }
+    let folder = set.certificates.audit().display().to_string();
+    let verified = Ctl::run(&set.certificates, "alice", &["audit", "verify", &folder]);
+    assert_eq!(verified.code, 0, "{}{}", verified.out, verified.err);
+}
+
 #[test]
 fn what_is_empty_is_filled_and_empty_again() {
     let mut set = set();

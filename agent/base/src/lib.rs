@@ -41,7 +41,7 @@ pub use literal::Known;
 pub use marks::PLACEHOLDER;
 pub use nearest::{distance, nearest};
 pub use non_empty::NonEmpty;
-pub use orders::{Here, Orders, alike};
+pub use orders::{Here, Orders, alike, is_in_order};
 pub use path::{InvalidPath, Path, PathError, index_of, known_clause, known_names};
 pub use scope::SecretScope;
 pub use secret::Secret;

@@ -114,7 +114,13 @@ impl Merging<'_> {
             return live.cloned();
         }
         if self.same(live, ours) {
-            return target.cloned();
+            return match (ours, live, target) {
+                // The service may have moved the elements of a list that is shown by key: they stay where it put them.
+                (Some(Tree::Map(ours)), Some(Tree::Map(live)), Some(Tree::Map(target))) => {
+                    Some(Tree::Map(self.maps(ours, live, target)))
+                }
+                _ => target.cloned(),
+            };
         }
         match (ours, live, target) {
             (Some(Tree::Map(ours)), Some(Tree::Map(live)), Some(Tree::Map(target))) => {

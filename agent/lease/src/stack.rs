@@ -9,7 +9,7 @@
 use super::disputed::{Dispute, OwnPart, disputes};
 use super::merge::{Left, Otherwise, Why, merge};
 use debug_base::{
-    Basis, BootTime, Doubt, Evidence, Here, Orders, Trail, Tree, alike, changed_places, follow,
+    Basis, BootTime, Doubt, Evidence, Here, Orders, Trail, Tree, alike, changed_places, follow, is_in_order,
 };
 
 /// One write in force at a path of a state.
@@ -455,7 +455,9 @@ fn undone(layer: WriteLayer, view: &mut Tree, otherwise: Otherwise, orders: &dyn
         path: &path,
         orders,
     };
-    let as_before = left.is_empty() && alike(stands.as_ref(), target.as_ref(), here);
+    let as_before = left.is_empty()
+        && alike(stands.as_ref(), target.as_ref(), here)
+        && is_in_order(stands.as_ref(), target.as_ref(), here);
     // A set may have come back in another order: report the earlier value.
     let stands = if as_before { target } else { stands };
     Ending {

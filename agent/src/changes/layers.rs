@@ -77,6 +77,7 @@ pub(super) fn make(
         }
         let edited = live.clone().with(path, after.clone(), &[]);
         let edited = edited.map_err(|_| StateError::Conflict(at.clone()))?;
+        let edited = orders.in_order(edited, live);
         next.push(WriteLayer::new(
             lease,
             path,

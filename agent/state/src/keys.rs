@@ -45,6 +45,16 @@ impl Keys {
             .map(|(_, field)| field.as_str())
     }
 
+    /// Whether the map at a path is a list of the service.
+    pub(crate) fn is_list(&self, path: &[String]) -> bool {
+        self.field(path).is_some()
+            && !self
+                .maps
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .contains(path)
+    }
+
     /// Converts each keyed list of a live value to a map, and records the lists for which this fails.
     pub(crate) fn live(&self, tree: &Tree) -> Tree {
         if self.keys.is_empty() {

@@ -943,6 +943,14 @@ where
         (0..TRIALS).any(|trial| !keeps(if trial % 2 == 0 { &distinct } else { &backwards }))
     }
 
+    fn is_by_key(&self, path: &[String]) -> bool {
+        self.value.keys.is_list(path)
+    }
+
+    fn in_order(&self, edited: Tree, live: &Tree) -> Tree {
+        self.value.keys.in_order(edited, live)
+    }
+
     fn is_timed(&self) -> bool {
         C::TIMED
     }
