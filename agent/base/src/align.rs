@@ -71,7 +71,7 @@ impl Doubt {
                 let path = root.join(path);
                 let elements = if *had == 1 { "element" } else { "elements" };
                 let what = match alike {
-                    true => "the element that was changed cannot be told from others",
+                    true => "the element that was changed cannot be told from others by a text of its own",
                     false => "the element that was changed is not among them",
                 };
                 format!("the list `{path}` had {had} {elements}, now {has}; {what}")
