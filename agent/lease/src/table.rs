@@ -55,7 +55,7 @@ struct Inner {
 }
 
 /// Limit on ended leases remembered by id, and on unsettled conflicts.
-const REMEMBERED: usize = 1_000;
+pub(crate) const REMEMBERED: usize = 1_000;
 
 /// A change that is in force past the end of its lease.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -405,7 +405,7 @@ impl Leases {
         if let Some(lease) = inner
             .open
             .get_mut(&id)
-            .filter(|lease| lease.terms() == renewed.terms())
+            .filter(|lease| lease.terms() == renewed.terms() && lease.session == renewed.session)
         {
             (lease.owner, lease.session) = (before.owner.clone(), before.session);
             (lease.deadline, lease.phase, lease.grace) = (before.deadline, before.phase, before.grace);
@@ -756,8 +756,10 @@ impl Inner {
 
     fn remember(&mut self, id: u64, how: &'static str) {
         self.ended.insert(id, how);
+        // Never the one that ended just now, however old it is.
         while self.ended.len() > REMEMBERED {
-            self.ended.pop_first();
+            let oldest = self.ended.keys().find(|other| **other != id).copied();
+            oldest.and_then(|oldest| self.ended.remove(&oldest));
         }
     }
 }

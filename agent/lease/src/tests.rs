@@ -675,3 +675,18 @@ fn a_lease_that_must_wait_for_its_end_is_not_asked_for_again_at_once() {
     drop(making);
     leases.end(id, &Cause::Expired, Wait::AGENT).unwrap();
 }
+
+/// The table remembers how the last thousand leases ended. An old one is among them when it ends late.
+#[test]
+fn a_lease_that_ends_long_after_younger_ones_is_remembered_and_no_fault() {
+    let (leases, change) = (Leases::after(0), Fake::at(STATE));
+    let old = open(&leases, change.clone(), 1, After::Revert);
+    for _ in 0..=crate::table::REMEMBERED {
+        let young = open(&leases, change.clone(), 1, After::Revert);
+        leases.end(young, &Cause::Reverted, Wait::AGENT).unwrap();
+    }
+    leases.end(old, &Cause::Reverted, Wait::AGENT).unwrap();
+    assert_eq!(leases.faults(), Vec::<String>::new());
+    let again = leases.end(old, &Cause::Reverted, Wait::AGENT).err();
+    assert!(matches!(again, Some(EndError::Ended { .. })), "{again:?}");
+}

@@ -7,11 +7,12 @@ use std::time::Duration;
 use debug_policy::Resource;
 
 use crate::changes::guards::{Counts, Guard, GuardAnswer};
+use crate::changes::observer::PatchObserver;
 use crate::core::Core;
 use crate::effect::GuardCode;
 use debug_base::{BootTime, Tree, Wait, nearest};
 use debug_lease::Cause;
-use debug_points::{PatchFailure, Stats};
+use debug_points::{Note, Observer as _, PatchFailure, Stats};
 use debug_state::{add_asked, take_asked};
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
@@ -85,9 +86,28 @@ pub(crate) fn first(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Coun
     })
 }
 
+/// A note that the code of a lease runs, in case the process ends inside it.
+struct Noted<'a>(Option<(&'a PatchObserver, Note)>);
+
+impl<'a> Noted<'a> {
+    fn begin(observer: Option<&'a PatchObserver>, lease: u64) -> Self {
+        Self(observer.and_then(|observer| Some((observer, observer.begins(lease)?))))
+    }
+}
+
+impl Drop for Noted<'_> {
+    fn drop(&mut self) {
+        if let Some((observer, note)) = self.0.take() {
+            observer.ends(note);
+        }
+    }
+}
+
 /// Evaluates a guard.
 fn ask(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Counts) -> GuardAnswer {
     let sight = sight(core, lease, counts);
+    let observer = core.observer();
+    let _noted = Noted::begin(observer.as_deref(), lease);
     match code.call(lease, BootTime::now(), vec![sight.clone()]) {
         Ok(Tree::Bool(true)) => GuardAnswer::Holds,
         Ok(Tree::Bool(false)) => GuardAnswer::Broken(seen(core, &sight, code)),
