@@ -14,6 +14,7 @@ use super::signatures::{Signatures, Wrong};
 use crate::args::Anchor;
 use crate::trust::store::Store;
 use crate::ui::failure::Failure;
+use crate::ui::term;
 
 /// A record, as the check hands it out.
 pub(super) struct Record<'a> {
@@ -193,16 +194,16 @@ fn record(
     let text = std::str::from_utf8(&line.bytes).map_err(|_| wrong("it is not UTF-8".into()))?;
     let kind = kind(text);
     // A record that closes a session still belongs to it.
-    let operator = session(text)
-        .and_then(|id| signatures.operator(id))
-        .map(str::to_owned);
-    let taken = signatures
-        .take(kind, text)
-        .and(leases.take(*seq, kind, text))
-        .map_err(wrong);
+    let Belongs {
+        session,
+        operator: named,
+    } = serde_json::from_str(text).unwrap_or_default();
+    let operator = session.and_then(|id| signatures.operator(id)).map(str::to_owned);
+    let taken = signatures.take(kind, text).and(leases.take(*seq, kind, text));
     let operator = operator
         .as_deref()
-        .or_else(|| session(text).and_then(|id| signatures.operator(id)));
+        .or_else(|| session.and_then(|id| signatures.operator(id)));
+    let taken = taken.and(is_of(operator, named.as_deref())).map_err(wrong);
     visit(&Record {
         seq: *seq,
         kind,
@@ -221,8 +222,17 @@ fn kind(text: &str) -> &str {
     kind.map(|(kind, _)| kind).unwrap_or_default()
 }
 
-fn session(text: &str) -> Option<u64> {
-    serde_json::from_str::<Belongs>(text).ok()?.session
+/// Checks that a record names the operator of its session, if it names one.
+fn is_of(operator: Option<&str>, named: Option<&str>) -> Result<(), Wrong> {
+    match (operator, named) {
+        (Some(operator), Some(named)) if operator != named => Err(format!(
+            "it names `{}`, and its session is that of `{}`",
+            term::line(named),
+            term::line(operator)
+        )
+        .into()),
+        _ => Ok(()),
+    }
 }
 
 fn unreadable(error: &debug_audit::ReadError) -> Failure {

@@ -77,11 +77,10 @@ fn is_asked_for(record: &Record<'_>, args: &List) -> bool {
     kind && who.is_none_or(|who| operator(record).is_some_and(|id| id == who || name(&id) == who))
 }
 
-/// The operator that a record names, else the operator of its session.
+/// The operator of a record's session, else the one that the record names.
 fn operator(record: &Record<'_>) -> Option<String> {
-    let own = serde_json::from_str::<Belongs>(record.text).ok();
-    own.and_then(|own| own.operator)
-        .or_else(|| record.operator.map(str::to_owned))
+    let named = || serde_json::from_str::<Belongs>(record.text).ok()?.operator;
+    record.operator.map(str::to_owned).or_else(named)
 }
 
 /// The columns: number, time, kind, operator, subject, outcome.

@@ -321,6 +321,45 @@ fn operators_that_the_ca_did_not_certify_are_named_with_their_record() {
     );
 }
 
+/// The signature is the operator's of the session, so no record of it may name another.
+#[test]
+fn a_record_that_names_another_operator_than_its_session_is_found() {
+    let (world, vkey) = world();
+    let forged = world.path("forged");
+    let eval = records(&world)
+        .lines()
+        .find(|line| line.contains(r#""kind":"eval""#))
+        .unwrap()
+        .to_owned();
+    let bob = "spiffe://example.internal/operator/bob";
+    let body = eval.trim_end_matches('}');
+    let own = format!(r#","operator":"{}""#, "spiffe://example.internal/operator/alice");
+    let other = format!(r#","operator":"{bob}""#);
+    let claimed = match body.contains(&own) {
+        true => format!("{}}}", body.replace(&own, &other)),
+        false => format!("{body}{other}}}"),
+    };
+    resign(&world, &forged, &records(&world).replace(&eval, &claimed));
+    let args = |what: &str| world.run(&["audit", what, forged.to_str().unwrap(), "--vkey", &vkey]);
+    args("verify").check(
+        6,
+        "",
+        "it names `spiffe://example.internal/operator/bob`, and its session is that of `spiffe://example.internal/operator/alice`",
+    );
+    let listed = args("list");
+    assert_eq!(listed.code, 6);
+    let evals: Vec<&str> = listed
+        .stdout
+        .lines()
+        .filter(|line| line.contains(" eval "))
+        .collect();
+    assert!(
+        !evals.is_empty() && evals.iter().all(|line| !line.contains("bob")),
+        "{}",
+        listed.stdout
+    );
+}
+
 #[test]
 fn the_ca_is_found_beside_the_inventory_and_never_in_the_logs_folder() {
     let (world, vkey) = world();
