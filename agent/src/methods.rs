@@ -122,6 +122,27 @@ impl Methods {
         gate::pass_method(self.core.door(), session, method).map_err(denied)
     }
 
+    /// Answers a denied call on an eval thread, once the record of the denial is on disk.
+    fn deny(&self, session: &Arc<Session>, id: u64, denied: Failure) -> Flow {
+        let (core, asking) = (self.core.clone(), session.clone());
+        let answer = Box::new(move || {
+            let recorded = core.recorder.log.append(Vec::new(), Until::Durable).durable();
+            let failure = match recorded {
+                Ok(_) => denied,
+                Err(error) => Failure::new(
+                    Code::Audit,
+                    format!("{}; and the audit log cannot be written: {error}", denied.message),
+                    denied.data.help,
+                ),
+            };
+            reply(&asking, failed(id, failure));
+        });
+        if !self.queue.push_reserved(&session.operator.name, answer) {
+            reply(session, failed(id, too_many()));
+        }
+        Flow::Continue
+    }
+
     /// Opens the session on an eval thread, because its record must be on disk before the answer.
     fn hello(&self, session: &Arc<Session>, method: &'static Method, call: Call) -> Result<Flow, Failure> {
         let hello: HelloParams = call.params()?;
@@ -426,6 +447,7 @@ impl Dispatch for Methods {
         let id = call.id;
         match self.method(session, call.method.row(), call) {
             Ok(flow) => flow,
+            Err(failure) if failure.data.code == Code::Denied => self.deny(session, id, failure),
             Err(failure) => {
                 let close = failure.data.code == Code::Signature;
                 reply(session, failed(id, failure));

@@ -52,7 +52,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         // it.
         let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
         let body = refused(&session, counter, "cancelled before it ran", digest);
-        core.recorder.append(vec![records::record(&body)]);
+        durable(core, vec![records::record(&body)])?;
         return Err(Failed::new(
             Code::Cancelled,
             "the eval was cancelled",
