@@ -15,6 +15,8 @@ struct Area {
     name: &'static str,
     package: &'static str,
     files: &'static [&'static str],
+    /// The end-to-end tests that hold it, if its promises are kept there.
+    end_to_end: &'static [&'static str],
 }
 
 const AREAS: &[Area] = &[
@@ -22,16 +24,19 @@ const AREAS: &[Area] = &[
         name: "lease",
         package: "debug-lease",
         files: &["agent/lease/src/**"],
+        end_to_end: &[],
     },
     Area {
         name: "gate",
         package: "debug-agent",
         files: &["agent/src/gate.rs", "agent/src/gate/**"],
+        end_to_end: &["gate", "eval", "patch", "lease", "plan", "undo"],
     },
     Area {
         name: "policy",
         package: "debug-policy",
         files: &["policy/src/**"],
+        end_to_end: &[],
     },
     Area {
         name: "audit",
@@ -44,6 +49,7 @@ const AREAS: &[Area] = &[
             "audit/src/tree.rs",
             "audit/src/verify.rs",
         ],
+        end_to_end: &[],
     },
 ];
 
@@ -103,6 +109,14 @@ fn try_all(area: &Area, root: &Path, folder: &Path) -> Result<(), String> {
     });
     command.arg("--output").arg(folder.join(area.name));
     // Without a limit of its own a mutant that loops would run as long as the slowest test times five.
-    command.args(["--timeout", "120", "--no-shuffle", "--colors", "never"]);
+    command.args(["--no-shuffle", "--colors", "never"]);
+    if area.end_to_end.is_empty() {
+        command.args(["--timeout", "120"]);
+    } else {
+        command.args(["--timeout", "600", "--test-package", "debug-tests", "--"]);
+        area.end_to_end.iter().for_each(|test| {
+            command.args(["--test", test]);
+        });
+    }
     pass_through(command.current_dir(root))
 }
