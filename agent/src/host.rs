@@ -27,7 +27,7 @@ use crate::execute::plan;
 use crate::gate::{self};
 use crate::session::context::{EvalContext, charged};
 use crate::session::planning::Planning;
-use debug_base::Path;
+use debug_base::{BootTime, Path};
 use debug_script::meter::terminated;
 use debug_script::meter::{End, end, ended};
 use debug_script::{convert, memory, nesting, values};
@@ -292,7 +292,14 @@ fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
     let (core, run) = (&tag.core, &tag.run);
     debug_script::meter::charge(meter::EFFECT);
     match execute::end_each(core, run, effects::parts::revertible(core, run)) {
-        Ok(ended) if ended.is_empty() => Ok(values::message("nothing to do")),
+        // How many changes are in force is told to each client that attaches.
+        Ok(ended) if ended.is_empty() => Ok(values::message(
+            match core.changes.leases.in_force(BootTime::now()).count {
+                0 => "nothing to do".to_owned(),
+                1 => "nothing to do: the one change in force is not yours to end".to_owned(),
+                count => format!("nothing to do: the {count} changes in force are not yours to end"),
+            },
+        )),
         Ok(ended) => Ok(values::message(ended.join("\n"))),
         Err(refusal) => refuse(tag, refusal),
     }

@@ -241,6 +241,7 @@ fn a_name_that_a_map_of_the_agent_lacks_fails_the_patch() {
             "there is no `hedaers` in it; did you mean `headers`?",
         ),
         ("row.nmae", "there is no `nmae` in it; did you mean `name`?"),
+        (r#"get("config.db.hots")"#, "did you mean"),
     ] {
         let code = format!("|req| #{{ status: 418, body: `${{{expression}}}` }}");
         let reply = set
@@ -257,6 +258,11 @@ fn a_name_that_a_map_of_the_agent_lacks_fails_the_patch() {
         assert!(listed.contains(said), "{code}: {listed}");
         set.client.eval(&format!("revert({id})")).ok();
     }
+    let (_, message) = set
+        .client
+        .eval(&format!("patch(\"{HEALTH}\", |req| {{ lgo_warn(\"x\"); req }})"))
+        .failed();
+    assert!(message.contains("did you mean `log_warn`?"), "{message}");
     // A header that a request lacks is no mistake.
     let code = "|req| #{ status: 418, body: type_of(req.headers.authorization) }";
     set.patch(code, "#{}");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::engine::PATCH_EXPRESSIONS;
+use debug_base::nearest;
 
 /// What code is frozen for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,14 +92,25 @@ pub enum FreezeError {
     Missing(String),
 }
 
+/// The nearest name of a function that a patch may call, for one that it may not.
+fn near(name: &str) -> Option<&'static str> {
+    let words = crate::words::WORDS.iter().map(|word| word.name);
+    let host = debug_wire::table::FUNCTIONS
+        .iter()
+        .filter(|function| function.in_patches);
+    let known = words.chain(host.map(|function| function.name));
+    nearest(name, known.filter(|known| *known != name))
+}
+
 impl FreezeError {
     /// The error in words for this purpose.
     pub fn told(&self, purpose: Purpose) -> String {
         let caller = purpose.caller();
         match self {
             Self::UnknownFunction { name, at } => {
+                let near = near(name).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 format!(
-                    "the {purpose} calls `{name}`, which takes other arguments or does not exist in a {purpose}{at}"
+                    "the {purpose} calls `{name}`, which takes other arguments or does not exist in a {purpose}{at}{near}"
                 )
             }
             Self::UnknownVariable { name, at } => {

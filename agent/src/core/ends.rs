@@ -179,7 +179,7 @@ fn sentence(id: u64, target: &str, undone: &Undone) -> String {
     match (&undone.conflict, undone.covered_by) {
         (Some(conflict), _) => format!(
             "lease {id}: {target} was not restored whole: {}; `settle({id}, \"keep\")` leaves it so, \
-             `settle({id}, \"force\")` undoes the change all the same",
+             `settle({id}, \"force\")` undoes the change all the same, once its place is known",
             conflict.why
         ),
         (None, Some(above)) => {

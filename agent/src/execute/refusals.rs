@@ -76,7 +76,7 @@ pub(super) fn not_all(done: &[String], standing: &[NotEnded]) -> Refusal {
 pub(crate) fn ended(error: &EndError) -> Refusal {
     let help = match error {
         EndError::Ended { how: "conflict", .. } => {
-            "`settle(id, \"keep\")` leaves what the service changed, `settle(id, \"force\")` undoes the change all the same"
+            "`settle(id, \"keep\")` leaves what the service changed, `settle(id, \"force\")` undoes the change all the same, once its place is known"
         }
         EndError::Unknown(_) => "`leases()` lists those in force",
         EndError::Ended {

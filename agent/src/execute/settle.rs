@@ -46,7 +46,7 @@ pub(super) fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Re
     Ok(Reply::message(match force {
         true if as_before => format!("lease {}: {at} is as it was before", lease.id),
         true => format!("lease {}: what it changed at {at} is undone", lease.id),
-        false => format!("lease {}: {at} stays as the service made it", lease.id),
+        false => format!("lease {}: {at} stays as it is now", lease.id),
     }))
 }
 

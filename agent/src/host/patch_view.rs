@@ -11,9 +11,10 @@ use crate::execute::script_log;
 use crate::gate::{self};
 use crate::session::context::EvalContext;
 use crate::session::overlay::Overlay;
-use debug_base::{Path, Wait};
+use debug_base::{Path, Tree, Wait};
 use debug_script::convert;
 use debug_script::frozen::PatchHost;
+use debug_state::StateError;
 
 /// What a patch sees of the service. The gate decides about its literal reads when the patch is made. Leaves may appear
 /// later, so every leaf that it reads is decided again, by its author's request of that time.
@@ -60,6 +61,36 @@ impl PatchView {
     }
 }
 
+impl PatchView {
+    /// The error with the nearest name, of those that the author may know.
+    fn told(&self, error: &StateError) -> StateError {
+        let StateError::NoSuchPath(missing) = error else {
+            return error.knowing(&[]);
+        };
+        let above = missing.path.0.split_last().map(|(_, above)| Path(above.to_vec()));
+        let above = above.filter(|above| gate::might_read(self.core.door(), &self.author, above));
+        let known = above.and_then(|above| {
+            let Ok(Tree::Map(entries)) = self.core.exposed.read(&above, Wait::Try) else {
+                return None;
+            };
+            let may_know = |(name, value): &(String, Tree)| {
+                let mut leaves = debug_base::leaves(&above.child(name), value)
+                    .into_vec()
+                    .into_iter();
+                leaves.all(|leaf| self.is_permitted(leaf))
+            };
+            Some(
+                entries
+                    .into_iter()
+                    .filter(may_know)
+                    .map(|(name, _)| name)
+                    .collect::<Vec<_>>(),
+            )
+        });
+        error.knowing(&known.unwrap_or_default())
+    }
+}
+
 impl PatchHost for PatchView {
     fn read(&self, path: &str) -> Result<Dynamic, String> {
         let path = path.parse::<Path>().map_err(|e| e.to_string())?;
@@ -77,7 +108,7 @@ impl PatchHost for PatchView {
             .as_ref()
             .and_then(|planned| planned.look(&self.core.exposed, &path));
         let tree = planned.unwrap_or_else(|| self.core.exposed.read(&path, Wait::Try));
-        let tree = tree.map_err(|e| e.knowing(&[]).to_string())?;
+        let tree = tree.map_err(|e| self.told(&e).to_string())?;
         if !debug_base::leaves(&path, &tree)
             .into_vec()
             .into_iter()

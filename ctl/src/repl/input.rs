@@ -53,7 +53,7 @@ fn end_text(lease: &EndedLease) -> String {
         "breaker" => "has ended, as it failed too often or took too long".to_owned(),
         "conflict" => format!(
             "has ended, but the service itself had changed that: `:settle {id} keep` leaves it so, `:settle {id} force` \
-             undoes the change all the same"
+             undoes the change all the same, once its place is known"
         ),
         other => format!("has ended: {}", term::line(other)),
     };
