@@ -284,6 +284,22 @@ fn after_a_patch_that_never_ends_the_original_answers_on_a_small_stack_too() {
     assert_eq!(set.says("/doubled/4"), "8");
 }
 
+/// What the author closes to writes beside the changed places does not stand in the way of going back.
+#[test]
+fn a_snapshot_is_restored_beside_what_is_closed() {
+    let mut set = set();
+    let look = "[numbers.small, numbers.ratio, numbers.sealed]";
+    let before = set.client.eval(look).display().to_owned();
+    set.client.eval(r#"snapshot("before")"#).ok();
+    set.client.eval("numbers.small = 77; numbers.ratio = 4.5").ok();
+    assert_ne!(set.client.eval(look).display(), before);
+    let said = set.client.eval(r#"restore("before", #{ over: [1, 2] })"#);
+    assert!(said.is_ok(), "{said:?}");
+    assert_eq!(set.client.eval(look).display(), before);
+    set.client.eval("revert_all()").ok();
+    assert_eq!(set.client.eval(look).display(), before);
+}
+
 /// Endless recursion through the deepest expressions that are accepted, with just enough stack left for a patch to run.
 #[test]
 fn the_deepest_patch_that_is_taken_harms_no_small_stack() {

@@ -1,6 +1,6 @@
 //! Snapshots of states, their differences, and going back to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use debug_policy::Resource;
@@ -232,24 +232,13 @@ pub(super) fn restore(
         let mut differing = then.differences(&now);
         // A part that was unreadable then and still is has nothing to restore.
         differing.retain(|(_, then, now)| !matches!((then, now), (Some(Tree::Unreadable(a)), Some(Tree::Unreadable(b))) if a == b));
-        let Some((first, ..)) = differing.first() else {
-            continue;
-        };
-        let mut common = first.clone();
-        for (below, ..) in &differing {
-            let same = common.iter().zip(below).take_while(|(a, b)| a == b).count();
-            common.truncate(same);
+        let differing: Vec<Vec<String>> = differing.into_iter().map(|(below, ..)| below).collect();
+        let is_writable = |below: &[String]| core.exposed.states.is_writable(&path.join(below));
+        for place in to_restore(&differing, then, &now, &is_writable, None) {
+            if let Some(value) = then.at(&place).cloned() {
+                changes.push((path.join(&place), value));
+            }
         }
-        // A path that exists only in one of the two is restored with its container.
-        while then.at(&common).is_none() || now.at(&common).is_none() {
-            common.pop();
-        }
-        let places: Vec<Vec<String>> = differing.iter().map(|(below, ..)| below.clone()).collect();
-        let common = above_moved(common, &places, then, &now);
-        let Some(value) = then.at(&common).cloned() else {
-            continue;
-        };
-        changes.push((path.join(&common), value));
     }
     let stacked = stacked(core, run, &changes, &given.options)?;
     let effects = changes.into_iter().zip(stacked).map(|((path, value), options)| {
@@ -266,6 +255,45 @@ pub(super) fn restore(
         possible(effect, function, target, options)
     });
     Ok(effects.collect())
+}
+
+/// The places to write so that all differences are gone: the deepest one that contains them all. If the author closes something
+/// beside them in it, the deepest ones in its parts instead.
+fn to_restore(
+    differing: &[Vec<String>],
+    then: &Tree,
+    now: &Tree,
+    is_writable: &dyn Fn(&[String]) -> bool,
+    above: Option<usize>,
+) -> Vec<Vec<String>> {
+    let Some((first, others)) = differing.split_first() else {
+        return Vec::new();
+    };
+    let mut common = first.clone();
+    for below in others {
+        let same = common.iter().zip(below).take_while(|(a, b)| a == b).count();
+        common.truncate(same);
+    }
+    // A path that exists only in one of the two is restored with its container.
+    while then.at(&common).is_none() || now.at(&common).is_none() {
+        common.pop();
+    }
+    let common = above_moved(common, differing, then, now);
+    let depth = common.len();
+    let are_maps = matches!(
+        (then.at(&common), now.at(&common)),
+        (Some(Tree::Map(_)), Some(Tree::Map(_)))
+    );
+    let is_deeper = above.is_none_or(|above| above < depth);
+    if is_writable(&common) || !are_maps || !is_deeper || differing.iter().any(|below| below.len() <= depth) {
+        return vec![common];
+    }
+    let mut parts: BTreeMap<&str, Vec<Vec<String>>> = BTreeMap::new();
+    for below in differing {
+        parts.entry(&below[depth]).or_default().push(below.clone());
+    }
+    let of = |part: &Vec<Vec<String>>| to_restore(part, then, now, is_writable, Some(depth));
+    parts.values().flat_map(of).collect()
 }
 
 /// Returns `path` if it leads to the same elements in both trees; otherwise the path of the first list on it: a
