@@ -116,7 +116,12 @@ impl Merging<'_> {
         if self.same(live, ours) {
             return match (ours, live, target) {
                 // The service may have moved the elements of a list that is shown by key: they stay where it put them.
-                (Some(Tree::Map(ours)), Some(Tree::Map(live)), Some(Tree::Map(target))) => {
+                (Some(Tree::Map(ours)), Some(Tree::Map(live)), Some(Tree::Map(target)))
+                    if !ours
+                        .iter()
+                        .map(|(name, _)| name)
+                        .eq(live.iter().map(|(name, _)| name)) =>
+                {
                     Some(Tree::Map(self.maps(ours, live, target)))
                 }
                 _ => target.cloned(),

@@ -438,3 +438,29 @@ fn a_place_that_was_empty_is_empty_again_and_the_other_way_round() {
         assert_eq!((ending.left.len(), ending.tree), (1, service));
     }
 }
+
+/// The order of names is that of a type that keeps one, or of a list that is shown by key.
+#[test]
+fn names_stand_in_the_order_in_which_they_stood_unless_the_service_moved_them() {
+    let map = |names: &str| {
+        let entry = |name: char| (name.to_string(), Tree::I64(1));
+        Tree::Map(vec![(
+            "m".to_owned(),
+            Tree::Map(names.chars().map(entry).collect()),
+        )])
+    };
+    let after_undo = |before: &str, ours: &str, live: &str| {
+        let (before, whole) = (map(before), map(ours));
+        let at = path("m");
+        let values = (before.at(&at).cloned(), whole.at(&at).cloned());
+        let layer = WriteLayer::new(1, &at, values, (&before, &whole), BootTime(1));
+        let ending = end(&mut vec![layer], 1, &map(live), Otherwise::Keep, &Lists).unwrap();
+        let Some(Tree::Map(entries)) = ending.tree.at(&at).cloned() else {
+            panic!("{ending:?}")
+        };
+        entries.into_iter().map(|(name, _)| name).collect::<String>()
+    };
+    assert_eq!(after_undo("bca", "ac", "ac"), "bca");
+    assert_eq!(after_undo("bca", "abcd", "dcba"), "cba", "the service moved them");
+    assert_eq!(after_undo("bca", "ac", "ca"), "bca");
+}
