@@ -78,13 +78,9 @@ pub(super) fn make(
         let edited = live.clone().with(path, after.clone(), &[]);
         let edited = edited.map_err(|_| StateError::Conflict(at.clone()))?;
         let edited = orders.in_order(edited, live);
-        next.push(WriteLayer::new(
-            lease,
-            path,
-            values.clone(),
-            (live, &edited),
-            deadline,
-        ));
+        // In the order in which it is written: so it can be seen whether the service moves something afterwards.
+        let written = (before.clone(), edited.at(path).cloned());
+        next.push(WriteLayer::new(lease, path, written, (live, &edited), deadline));
         *made.borrow_mut() = next;
         Ok(Some(edited))
     };
