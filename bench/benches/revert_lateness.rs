@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use debug_bench::{Caller, Late, busy};
-use debug_tests::{Certificates, Client, Service};
+use debug_tests::{Certificates, Client, Service, wait};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
@@ -46,7 +46,12 @@ fn main() {
             client.eval(patch).ok();
             let deadline = deadline(&certificates);
             while caller.every_millisecond() == 418 {}
-            Duration::from_nanos(boot_time().saturating_sub(deadline))
+            let late = boot_time().saturating_sub(deadline);
+            // The route answers as before as soon as the deadline has passed; the record of the end follows.
+            wait::until_true("the lease has ended", || {
+                client.eval("leases()").display() == "[]"
+            });
+            Duration::from_nanos(late)
         })
         .collect();
     println!("{}", Late::of(late));
