@@ -1,31 +1,22 @@
 //! The table of all leases.
 
+mod conflicts;
+mod due;
 mod ending;
 mod steps;
+mod terms;
+
+pub use self::due::{Overdue, Stuck, lock_soon};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use debug_policy::Resource;
-use debug_wire::messages::{After, InForce};
+use debug_wire::messages::InForce;
 
 use self::steps::{Fault, LeaseState};
-use crate::{Begun, Cause, Conflict, Failing, GRACE, Lease, Phase, Rearmed, Undone};
+use crate::{Begun, Conflict, Lease, Undone};
 use debug_base::BootTime;
-
-/// Bounds of the delay between two attempts to undo a change. The delay is a quarter of the time for which the undo has
-/// failed. The lower bound keeps a setter that always panics from filling the service's log.
-const RETRY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(1);
-
-/// Why a lease that was renewed or adopted too late ends at once.
-const OVER: &str = "its time was over before it could be given more";
-
-/// Time of the next attempt for an undo that has failed since `since`.
-fn again(since: BootTime, now: BootTime) -> BootTime {
-    now.after((now.since(since) / 4).clamp(*RETRY.start(), *RETRY.end()))
-}
 
 /// All leases of the process.
 pub struct Leases {
@@ -56,23 +47,6 @@ struct Inner {
 
 /// Limit on ended leases remembered by id, and on unsettled conflicts.
 pub(crate) const REMEMBERED: usize = 1_000;
-
-/// A change that is in force past the end of its lease.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Overdue {
-    /// The lease.
-    pub lease: u64,
-    /// Its target.
-    pub target: Resource,
-    /// Time since the end of the lease.
-    pub by: Duration,
-    /// Error of the last attempt to undo it.
-    pub why: Option<String>,
-}
-
-/// The lease table was locked by another thread for more than 5 ms.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Stuck;
 
 /// Why a lease could not be ended or renewed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -339,267 +313,9 @@ impl Leases {
             .cloned()
     }
 
-    /// Sets a new deadline for a lease, and confirms it if `confirm`.
-    ///
-    /// # Errors
-    /// The lease is not alive (a lease past its deadline is not, even before its undo), is already confirmed, or could not be
-    /// rearmed.
-    pub fn renew(
-        &self,
-        id: u64,
-        owner: &str,
-        deadline: BootTime,
-        confirm: bool,
-        now: BootTime,
-    ) -> Result<Lease, EndError> {
-        let mut inner = self.lock();
-        let lease = inner.alive(id, owner, now)?;
-        let before = lease.clone();
-        if confirm && lease.phase == Phase::Confirmed {
-            return Err(EndError::Confirmed(id));
-        }
-        lease.deadline = deadline;
-        if confirm {
-            lease.phase = Phase::Confirmed;
-        }
-        self.renewed(inner, before)
-    }
-
-    /// Transfers a lease to another operator and their session.
-    ///
-    /// # Errors
-    /// The lease is not alive (a lease past its deadline is not, even before its undo), or could not be rearmed.
-    pub fn adopt(
-        &self,
-        id: u64,
-        from: &str,
-        owner: &str,
-        session: u64,
-        now: BootTime,
-    ) -> Result<Lease, EndError> {
-        let mut inner = self.lock();
-        let lease = inner.alive(id, from, now)?;
-        let before = lease.clone();
-        lease.owner = owner.to_owned();
-        (lease.session, lease.grace) = (session, None);
-        self.renewed(inner, before)
-    }
-
-    /// Rearms the change behind a renewed lease; rolls the lease back if that fails.
-    ///
-    /// # Errors
-    /// `Ended` if the previous end of the lease passed first, `Busy` if the change cannot be rearmed now.
-    fn renewed(&self, inner: MutexGuard<'_, Inner>, before: Lease) -> Result<Lease, EndError> {
-        let id = before.id;
-        let Some(renewed) = inner.open.get(&id).cloned() else {
-            return Err(EndError::Unknown(id));
-        };
-        drop(inner);
-        let rearmed = self.rearm(&before);
-        if rearmed == Rearmed::InForce {
-            self.changed.notify_all();
-            return Ok(renewed);
-        }
-        let mut inner = self.lock();
-        // Terms that another thread gave since then stay.
-        if let Some(lease) = inner
-            .open
-            .get_mut(&id)
-            .filter(|lease| lease.terms() == renewed.terms() && lease.session == renewed.session)
-        {
-            (lease.owner, lease.session) = (before.owner.clone(), before.session);
-            (lease.deadline, lease.phase, lease.grace) = (before.deadline, before.phase, before.grace);
-        }
-        if rearmed == Rearmed::Over {
-            inner.is_over(&before, OVER);
-        }
-        drop(inner);
-        // Back to the end that it had; if that fails, it never got the new one.
-        self.rearm(&before);
-        self.changed.notify_all();
-        Err(match rearmed {
-            Rearmed::Over => EndError::Ended {
-                id,
-                how: before.due().1.word(),
-            },
-            Rearmed::InForce | Rearmed::NotYet => EndError::Busy(id),
-        })
-    }
-
-    /// Has the change of a lease stop at the lease's present end. `before` is the lease with its previous end.
-    fn rearm(&self, before: &Lease) -> Rearmed {
-        let end = || self.lock().open.get(&before.id).map(Lease::until);
-        let mut until = end();
-        while let Some(wanted) = until {
-            let rearmed = before.change.rearm(before.id, wanted);
-            // Checked last: this thread may have been preempted between any two steps.
-            if before.until() <= BootTime::now() {
-                return Rearmed::Over;
-            }
-            // Another thread may have given it another end since then.
-            until = end();
-            if until == Some(wanted) {
-                return rearmed;
-            }
-        }
-        // It is being ended, or has ended.
-        Rearmed::InForce
-    }
-
-    /// As [`rearm`](Self::rearm), for a lease whose new terms stand. Makes it due if its previous end passed first, or if `must` is
-    /// set and the change cannot be rearmed.
-    fn see_to_rearm(&self, before: &Lease, must: bool) {
-        /// A state is locked for milliseconds only.
-        const TRIES: usize = 3;
-        let mut tries = (0..TRIES).map(|_| self.rearm(before));
-        let last = tries
-            .find(|rearmed| *rearmed != Rearmed::NotYet)
-            .unwrap_or(Rearmed::NotYet);
-        match last {
-            Rearmed::Over => self.lock().is_over(before, OVER),
-            Rearmed::NotYet if must => self
-                .lock()
-                .is_over(before, "its state was busy, so its end could not be set back"),
-            Rearmed::NotYet | Rearmed::InForce => {}
-        }
-        self.changed.notify_all();
-    }
-
-    /// Restores a renewed or adopted lease to `before` because the eval that changed it failed; returns it. `None` if the
-    /// lease has been renewed or adopted again since: the later change wins.
-    ///
-    /// `lost`: the session that held it before is gone, so the lease enters its grace period.
-    pub fn restore(&self, before: &Lease, renewed: &Lease, lost: bool, now: BootTime) -> Option<Lease> {
-        let mut inner = self.lock();
-        let lease = inner.open.get_mut(&before.id)?;
-        let was = lease.clone();
-        if lease.terms() != renewed.terms() {
-            return None;
-        }
-        if (&lease.owner, lease.session) != (&before.owner, before.session)
-            && renewed.session == lease.session
-        {
-            (lease.owner, lease.session) = (before.owner.clone(), before.session);
-            lease.grace = before.grace.or_else(|| lost.then(|| now.after(GRACE)));
-        }
-        (lease.deadline, lease.phase) = (before.deadline, before.phase);
-        let restored = lease.clone();
-        drop(inner);
-        self.see_to_rearm(&was, restored.until() > was.until());
-        Some(restored)
-    }
-
     /// Records how a lease ended, for later error messages.
     pub fn ended(&self, id: u64, how: &'static str) {
         self.lock().remember(id, how);
-    }
-
-    /// Starts the grace period of the leases of a lost session, except those with `After::Persist`. Confirmed leases are not
-    /// affected by it while they stay confirmed.
-    pub fn session_lost(&self, session: u64, now: BootTime) {
-        self.tell(|lease| {
-            let loses = lease.session == session && lease.after != After::Persist && lease.grace.is_none();
-            if loses {
-                lease.grace = Some(now.after(GRACE));
-            }
-            loses
-        });
-    }
-
-    /// Applies `change` to each open lease. For each lease that changed, rearms its change; then wakes the revert thread.
-    /// Returns the changed leases.
-    fn tell(&self, mut change: impl FnMut(&mut Lease) -> bool) -> Vec<Lease> {
-        let mut inner = self.lock();
-        let mut told = Vec::new();
-        for lease in inner.open.values_mut() {
-            let before = lease.clone();
-            if change(lease) {
-                told.push((before, lease.clone()));
-            }
-        }
-        drop(inner);
-        for (before, lease) in &told {
-            self.see_to_rearm(before, lease.until() > before.until());
-        }
-        self.changed.notify_all();
-        told.into_iter().map(|(_, lease)| lease).collect()
-    }
-
-    /// Ends every lease of an operator who has lost access, confirmed ones too. Newest first, so no lower layer has to be
-    /// rebased. Returns their number.
-    #[cfg_attr(not(test), allow(dead_code, reason = "see `Core::revoke`"))]
-    pub fn revoke(&self, owner: &str, why: &str, mut end: impl FnMut(u64, &Cause)) -> usize {
-        let mut owned = self.list();
-        owned.retain(|lease| lease.owner == owner);
-        let cause = Cause::Revoked(why.to_owned());
-        owned.iter().rev().for_each(|lease| end(lease.id, &cause));
-        owned.len()
-    }
-
-    /// Moves the leases of an operator's lost sessions to a new session and clears their grace; returns them.
-    pub fn take_over(&self, owner: &str, session: u64) -> Vec<Lease> {
-        self.tell(|lease| {
-            // An expired lease only waits for its undo; a takeover does not revive it.
-            let left = lease.owner == owner && lease.grace.is_some() && BootTime::now() < lease.until();
-            if left {
-                lease.session = session;
-                lease.grace = None;
-            }
-            left
-        })
-    }
-
-    /// Unsettled conflicts with their ended leases, oldest first.
-    pub fn conflicts(&self) -> Vec<(Lease, Conflict)> {
-        self.lock().conflicts.values().cloned().collect()
-    }
-
-    /// Looks up one unsettled conflict.
-    ///
-    /// # Errors
-    /// `InForce` if the lease has not ended, otherwise how it ended.
-    pub fn conflict(&self, id: u64) -> Result<(Lease, Conflict), EndError> {
-        let inner = self.lock();
-        match inner.conflicts.get(&id) {
-            Some(found) => Ok(found.clone()),
-            None => Err(match inner.find(id) {
-                Ok(_) => EndError::InForce(id),
-                Err(error) => error,
-            }),
-        }
-    }
-
-    /// Removes a conflict in order to settle it; `None` if another thread has removed it.
-    pub fn take_conflict(&self, id: u64) -> Option<(Lease, Conflict)> {
-        let mut inner = self.lock();
-        if !inner.conflicts.contains_key(&id) {
-            return None;
-        }
-        // `None`: how it ended was forgotten.
-        let to = [LeaseState::Ended, LeaseState::None];
-        let taken = inner.step("settled", id, &[LeaseState::Conflict], &to, |inner| {
-            inner.conflicts.remove(&id)
-        });
-        taken.ok().flatten()
-    }
-
-    /// Puts back a conflict that could not be settled.
-    pub fn put_conflict_back(&self, lease: Lease, conflict: Conflict) {
-        let id = lease.id;
-        let from = [LeaseState::Ended, LeaseState::None];
-        drop(
-            self.lock()
-                .step("put back", id, &from, &[LeaseState::Conflict], |inner| {
-                    inner.conflicts.insert(id, (lease, conflict));
-                }),
-        );
-    }
-
-    /// The oldest conflict, if there are more than `REMEMBERED`.
-    pub fn surplus_conflict(&self) -> Option<Lease> {
-        let inner = self.lock();
-        let oldest = inner.conflicts.values().next().map(|(lease, _)| lease.clone());
-        oldest.filter(|_| REMEMBERED < inner.conflicts.len())
     }
 
     /// Leases held by a session.
@@ -612,109 +328,13 @@ impl Leases {
             .collect()
     }
 
-    /// Blocks until leases are due; returns them with their causes. `None` once stopped.
-    pub fn wait_due(&self) -> Option<Vec<(u64, Cause)>> {
-        let mut inner = self.lock();
-        loop {
-            if inner.stopped {
-                return None;
-            }
-            let now = BootTime::now();
-            let due = inner.due(now);
-            if !due.is_empty() {
-                return Some(due);
-            }
-            let next = inner.open.values().map(|l| l.due().0).min();
-            // The host may be suspended, so this thread may wake late. Points and timed states also check deadlines on use.
-            let nap = next.map_or(Duration::from_secs(1), |next| {
-                next.remaining(now).min(Duration::from_secs(1))
-            });
-            inner = self
-                .changed
-                .wait_timeout(inner, nap)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
-        }
-    }
-
-    /// Notes that another thread is undoing the lease: the revert thread looks again after a delay, in case that fails.
-    pub fn postpone(&self, id: u64, cause: &Cause) {
-        let now = BootTime::now();
-        if let Some(lease) = self.lock().open.get_mut(&id) {
-            let why = "it is just being undone".to_owned();
-            let asked = Failing {
-                why,
-                since: now,
-                again: now,
-                cause: cause.clone(),
-                tried: false,
-            };
-            let failing = lease.failing.get_or_insert(asked);
-            failing.again = again(failing.since, now);
-        }
-    }
-
-    /// When the next lease is due.
-    pub fn next_due(&self) -> Option<BootTime> {
-        self.lock().open.values().map(|lease| lease.due().0).min()
-    }
-
-    /// Returns the number of leases and, among those that do not end without a thread of the agent, the most overdue. Waits
-    /// at most 5 ms for the table: the thread that ends leases may have been suspended while it held the lock.
-    ///
-    /// # Errors
-    /// `Stuck` if another thread has held the lease table for 5 ms.
-    pub fn glance(&self, now: BootTime) -> Result<(usize, Option<Overdue>), Stuck> {
-        let inner = lock_soon(&self.inner).ok_or(Stuck)?;
-        let all = || inner.open.values().chain(inner.ending.values());
-        let overdue = all()
-            .filter(|lease| !lease.change.ends_by_itself())
-            .map(|lease| Overdue {
-                lease: lease.id,
-                target: lease.target().clone(),
-                by: now.since(lease.over()),
-                why: lease.failing.as_ref().map(|failing| failing.why.clone()),
-            });
-        let longest = overdue
-            .max_by_key(|overdue| overdue.by)
-            .filter(|overdue| !overdue.by.is_zero());
-        Ok((all().count(), longest))
-    }
-
-    /// Leases due at `now`. Another thread calls this to find what the revert thread missed.
-    pub fn overdue(&self, now: BootTime) -> Vec<(u64, Cause)> {
-        self.lock().due(now)
-    }
-
     /// Takes the faults of the agent that the table has noticed.
     pub fn faults(&self) -> Vec<String> {
         std::mem::take(&mut self.lock().faults)
     }
-
-    /// Stops the revert thread.
-    pub fn stop(&self) {
-        self.lock().stopped = true;
-        self.changed.notify_all();
-    }
 }
 
 impl Inner {
-    /// Marks a lease as due now, with the cause of its previous end: that end passed first, or the change could not be
-    /// rearmed.
-    fn is_over(&mut self, before: &Lease, why: &str) {
-        if let Some(lease) = self.open.get_mut(&before.id) {
-            let (now, (_, cause)) = (BootTime::now(), before.due());
-            let why = why.to_owned();
-            lease.failing.get_or_insert(Failing {
-                why,
-                since: now,
-                again: now,
-                cause,
-                tried: false,
-            });
-        }
-    }
-
     fn find(&self, id: u64) -> Result<&Lease, EndError> {
         if let Some(lease) = self.open.get(&id) {
             return Ok(lease);
@@ -734,45 +354,12 @@ impl Inner {
         }
     }
 
-    /// Returns an open lease if [`Lease::alive`] accepts it.
-    fn alive(&mut self, id: u64, owner: &str, now: BootTime) -> Result<&mut Lease, EndError> {
-        self.find(id)?;
-        let Some(lease) = self.open.get_mut(&id) else {
-            return Err(EndError::Unknown(id));
-        };
-        // Taking the lock may have taken time.
-        lease.alive(owner, now.max(BootTime::now()))?;
-        Ok(lease)
-    }
-
-    fn due(&self, now: BootTime) -> Vec<(u64, Cause)> {
-        let due = self
-            .open
-            .values()
-            .map(|lease| (lease.id, lease.due()))
-            .filter(|(_, (at, _))| *at <= now);
-        due.map(|(id, (_, cause))| (id, cause)).collect()
-    }
-
     fn remember(&mut self, id: u64, how: &'static str) {
         self.ended.insert(id, how);
         // Never the one that ended just now, however old it is.
         while self.ended.len() > REMEMBERED {
             let oldest = self.ended.keys().find(|other| **other != id).copied();
             oldest.and_then(|oldest| self.ended.remove(&oldest));
-        }
-    }
-}
-
-/// Locks a mutex; gives up after 5 ms.
-pub fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    let until = Instant::now() + Duration::from_millis(5);
-    loop {
-        match lock.try_lock() {
-            Ok(inner) => return Some(inner),
-            Err(TryLockError::Poisoned(inner)) => return Some(inner.into_inner()),
-            Err(TryLockError::WouldBlock) if until <= Instant::now() => return None,
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_micros(50)),
         }
     }
 }

@@ -97,7 +97,7 @@ pub(super) fn read_only<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
 where
     H::Value: Serialize,
 {
-    typed::read_only(Path(vec![name.to_owned()]), handle.place())
+    crate::read_only(Path(vec![name.to_owned()]), handle.place())
 }
 
 /// A writable state.
@@ -105,7 +105,7 @@ pub(super) fn writable<H: StateHandle>(name: &str, handle: H) -> Arc<dyn State>
 where
     H::Value: Serialize + serde::de::DeserializeOwned + PartialEq,
 {
-    typed::writable(Path(vec![name.to_owned()]), handle.place())
+    crate::writable(Path(vec![name.to_owned()]), handle.place())
 }
 
 pub(super) trait Set {

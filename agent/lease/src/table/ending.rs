@@ -1,7 +1,8 @@
 //! The end of a lease.
 
+use super::due::again;
 use super::steps::{Fault, LeaseState};
-use super::{EndError, Ended, Inner, Leases, again, overlaps};
+use super::{EndError, Ended, Inner, Leases, overlaps};
 use crate::{Cause, ChangeError, Failing, Lease, Undone};
 use debug_base::{BootTime, Panicked, Wait, fenced};
 

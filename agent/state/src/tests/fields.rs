@@ -18,7 +18,7 @@ where
     V: Serialize + serde::de::DeserializeOwned + PartialEq + Send + Sync + 'static,
     E: std::fmt::Display,
 {
-    typed::writable(
+    crate::writable(
         path.parse().unwrap(),
         SharedCell::Shared(Arc::new(FieldCell::new(get, set))),
     )
@@ -377,11 +377,11 @@ fn a_name_that_is_used_twice_costs_those_that_have_it() {
 
 #[test]
 fn what_is_only_read_is_shown_and_listed_so() {
-    let read: Arc<dyn State> = typed::read_only(
+    let read: Arc<dyn State> = crate::read_only(
         path("mail.sent"),
         SharedCell::Shared(Arc::new(ReadCell::new(|| 7_u64))),
     );
-    let panics: Arc<dyn State> = typed::read_only(
+    let panics: Arc<dyn State> = crate::read_only(
         path("mail.broken"),
         SharedCell::Shared(Arc::new(ReadCell::new(|| -> u64 { panic!("get") }))),
     );
