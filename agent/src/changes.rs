@@ -76,7 +76,7 @@ impl Changes {
 }
 
 /// Ends leases, each with its one terminal record.
-pub(crate) trait Ends: Send + Sync {
+pub(crate) trait EndLeases: Send + Sync {
     /// Ends a lease; returns what is said of it.
     ///
     /// # Errors

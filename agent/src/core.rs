@@ -12,7 +12,7 @@ use debug_wire::records::{Alarm, SessionClose};
 
 use crate::changes::exposed::Exposed;
 use crate::changes::observer::PatchObserver;
-use crate::changes::{Changes, Ends};
+use crate::changes::{Changes, EndLeases};
 use crate::gate::{Door, Rules};
 use crate::recorder::Recorder;
 use crate::recorder::notes::Note;
@@ -197,7 +197,7 @@ impl Core {
     }
 }
 
-impl Ends for Core {
+impl EndLeases for Core {
     fn end(&self, id: u64, cause: &Cause, by: &str, wait: Wait) -> Result<String, EndError> {
         self.end_lease(id, cause, by, wait)
     }

@@ -46,7 +46,7 @@ pub(crate) enum Effect {
         /// The target of the call.
         target: Resource,
         /// The options given.
-        options: Options,
+        options: ChangeOptions,
         /// The reason.
         why: Refusal,
     },
@@ -165,7 +165,7 @@ pub(crate) struct Proposal {
     /// The literal state paths that the patch reads; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
     /// The options given.
-    pub(crate) options: Options,
+    pub(crate) options: ChangeOptions,
     /// The condition for staying in force.
     pub(crate) guard: Option<Guarding>,
     /// For the record: the new value or code, never a secret.
@@ -198,7 +198,7 @@ pub(crate) trait GuardCode: PatchCode {
 
 /// The options of a change: `#{ ttl: "5m", reason: "INC-42", over: 3, persist: true, unseen: true }`.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
+pub(crate) struct ChangeOptions {
     /// The time to live.
     pub(crate) ttl: Option<Duration>,
     /// The reason; the default is the reason given on entering the mode.

@@ -27,11 +27,11 @@ use accept::{AcceptedEval, accept, tell_missing};
 use debug_base::{BootTime, Panicked, fenced};
 use debug_script::copies::Switched;
 use debug_script::engine::EVAL;
-use debug_script::meter::{self, Bounds};
+use debug_script::meter::{self, RunBounds};
 use debug_script::nesting::{self, MAX_NESTING};
 use debug_script::{convert, memory, values, walk};
 use debug_state as state;
-use outcome::{Failed, failure, finish_failed, succeed};
+use outcome::{EvalFailure, failure, finish_failed, succeed};
 
 pub(crate) use outcome::{failed, summary};
 
@@ -112,7 +112,7 @@ pub(crate) fn evaluate(core: &Arc<Core>, submission: Submission) {
 
 /// Cleans up after an eval that panicked. The panic's text is not shown: it may come from the service's code and may
 /// hold a secret.
-fn panicked(core: &Core, session: &Session, run: Option<&EvalContext>) -> Failed {
+fn panicked(core: &Core, session: &Session, run: Option<&EvalContext>) -> EvalFailure {
     core.recorder.append(vec![records::kept(&Alarm {
         session: Some(session.id),
         panicked: Some("an eval".to_owned()),
@@ -122,7 +122,7 @@ fn panicked(core: &Core, session: &Session, run: Option<&EvalContext>) -> Failed
     core.recorder
         .emitter
         .alarm("an eval panicked inside the agent; its session is closed, its changes are undone");
-    let failed = |help: &str| Failed::new(Code::Internal, "the eval panicked inside the agent", help);
+    let failed = |help: &str| EvalFailure::new(Code::Internal, "the eval panicked inside the agent", help);
     match run {
         Some(run) => finish_failed(core, run, failed(explain::undone(run)), Instant::now()),
         None => failed("nothing was changed; attach again"),
@@ -140,7 +140,11 @@ fn answer(core: &Arc<Core>, accepted: AcceptedEval) -> FromAgent {
 }
 
 /// Runs the code in the operator's workspace, and restores the workspace if the code fails.
-fn execute_code(core: &Arc<Core>, accepted: AcceptedEval, started: Instant) -> Result<FromAgent, Failed> {
+fn execute_code(
+    core: &Arc<Core>,
+    accepted: AcceptedEval,
+    started: Instant,
+) -> Result<FromAgent, EvalFailure> {
     let AcceptedEval {
         run,
         mut engine,
@@ -223,11 +227,11 @@ const MAX_SESSION_FUNCTIONS: usize = 2_000;
 /// The most that a session keeps between evals, as displayed, in bytes: 16 MiB.
 const MAX_WORKSPACE: usize = 16 << 20;
 
-fn check_workspace(run: &EvalContext, workspace: &Workspace) -> Result<(), Failed> {
+fn check_workspace(run: &EvalContext, workspace: &Workspace) -> Result<(), EvalFailure> {
     let functions = workspace.functions.iter_functions().count();
     if functions > MAX_SESSION_FUNCTIONS {
         let message = format!("the session has {functions} functions, the limit is {MAX_SESSION_FUNCTIONS}");
-        return Err(Failed::new(
+        return Err(EvalFailure::new(
             Code::Limit,
             message,
             "attach again: a new session starts empty",
@@ -239,7 +243,7 @@ fn check_workspace(run: &EvalContext, workspace: &Workspace) -> Result<(), Faile
         .iter_raw()
         .find(|(_, _, value)| !nesting::fits(value))
     {
-        return Err(Failed::new(
+        return Err(EvalFailure::new(
             Code::Limit,
             format!(
                 "the variable `{name}` nests deeper than {MAX_NESTING} levels, or closures in closures too deeply"
@@ -251,7 +255,7 @@ fn check_workspace(run: &EvalContext, workspace: &Workspace) -> Result<(), Faile
     if size <= MAX_WORKSPACE {
         return Ok(());
     }
-    Err(Failed::new(
+    Err(EvalFailure::new(
         Code::Limit,
         format!("the session's variables hold {size} bytes, the limit is {MAX_WORKSPACE}"),
         "let go of some: `big = ()`",
@@ -269,11 +273,11 @@ fn run_code(
     code: &str,
     ast: &AST,
     scope: &mut Scope<'static>,
-) -> Result<(String, Value), Failed> {
+) -> Result<(String, Value), EvalFailure> {
     run.set_functions(ast.clone_functions_only(), walk::closures(ast).capture);
     run.set_switched(Switched::of(ast));
     let bounds = if run.emergency() {
-        Bounds {
+        RunBounds {
             time: EMERGENCY,
             ..EVAL
         }
@@ -320,7 +324,7 @@ fn run_code(
             "the result has {} bytes, the limit is {MAX_RESULT}",
             display.len()
         );
-        return Err(Failed::new(Code::Limit, message, "ask for a part of it"));
+        return Err(EvalFailure::new(Code::Limit, message, "ask for a part of it"));
     }
     Ok((display, value))
 }

@@ -20,7 +20,7 @@ use debug_wire::messages::After;
 use debug_wire::table::Method;
 
 use crate::changes::exposed::Exposed;
-use crate::changes::{Changes, Ends};
+use crate::changes::{Changes, EndLeases};
 use crate::effect::{Effect, Proposal, Refusal};
 use crate::recorder::{Recorder, records};
 use crate::session::Session;
@@ -58,7 +58,7 @@ pub(crate) struct Door<'a> {
     pub(crate) recorder: &'a Recorder,
     pub(crate) changes: &'a Changes,
     pub(crate) exposed: &'a Exposed,
-    pub(crate) ends: &'a dyn Ends,
+    pub(crate) ends: &'a dyn EndLeases,
 }
 
 /// Decides, records the intent, opens the lease; only then returns the permit.
@@ -195,11 +195,11 @@ pub(crate) fn pass_method(
         Decision::Deny(denial) => {
             let asked = [(request, Decision::Deny(denial.clone()))];
             let (mut entries, gate) = records::decisions(&asked, &door.rules.policy_digest);
-            entries.push(records::record(&records::Effect {
+            entries.push(records::record(&records::EffectRecord {
                 session: Some(session.id),
                 method: Some(method.name.to_owned()),
                 gate: Some(gate),
-                ..records::Effect::default()
+                ..records::EffectRecord::default()
             }));
             door.recorder.append(entries);
             Err(Refusal::Denied(Box::new(denial)))

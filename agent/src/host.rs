@@ -17,7 +17,7 @@ use std::sync::{Arc, LazyLock};
 
 use debug_policy::Mode;
 use debug_wire::table::{self, FUNCTIONS, Function, HostFunction};
-use rhai::{Dynamic, EvalAltResult, FnPtr, FuncRegistration, Module, NativeCallContext, Scope};
+use rhai::{Dynamic, FnPtr, FuncRegistration, Module, NativeCallContext, Scope};
 
 use crate::core::Core;
 use crate::effect::Effect;
@@ -28,6 +28,7 @@ use crate::gate::{self};
 use crate::session::context::{EvalContext, charged};
 use crate::session::planning::Planning;
 use debug_base::{BootTime, Path};
+use debug_script::ScriptResult;
 use debug_script::meter::terminated;
 use debug_script::meter::{End, end, ended};
 use debug_script::{convert, memory, nesting, values};
@@ -41,8 +42,6 @@ pub(crate) struct EvalTag {
     pub(crate) core: Arc<Core>,
     pub(crate) run: Arc<EvalContext>,
 }
-
-type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 thread_local! {
     /// The eval that runs on this thread. Library functions have no other way to read what a handle stands for.
@@ -67,7 +66,7 @@ pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
 }
 
 /// The eval that runs on this thread.
-pub(crate) fn current() -> Fallible<EvalTag> {
+pub(crate) fn current() -> ScriptResult<EvalTag> {
     CURRENT
         .with_borrow(Clone::clone)
         .ok_or_else(|| Box::from("only an eval may do this"))
@@ -120,7 +119,7 @@ fn plan(
     ctx: &NativeCallContext<'_>,
     EvalTag { core, run }: &EvalTag,
     function: Dynamic,
-) -> Fallible<Dynamic> {
+) -> ScriptResult<Dynamic> {
     let Some(mut function) = function.try_cast::<FnPtr>() else {
         return Err("what is planned must be a function such as `|| config.server.port = 9090`".into());
     };
@@ -155,7 +154,7 @@ fn plan(
 }
 
 /// Rhai's `print`: output of the eval, which reads and changes nothing.
-fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
+fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> ScriptResult<()> {
     let tag = tag(&ctx)?;
     let value = handle::whole(value)?;
     let text = if value.is_string() {
@@ -172,13 +171,17 @@ fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> Fallible<()> {
 }
 
 /// The eval that called a native function.
-pub(crate) fn tag(ctx: &NativeCallContext<'_>) -> Fallible<EvalTag> {
+pub(crate) fn tag(ctx: &NativeCallContext<'_>) -> ScriptResult<EvalTag> {
     ctx.tag()
         .and_then(|t| t.clone().try_cast::<EvalTag>())
         .ok_or_else(|| Box::from("only an eval may do this"))
 }
 
-fn call(function: &'static Function, ctx: &NativeCallContext<'_>, args: Vec<Dynamic>) -> Fallible<Dynamic> {
+fn call(
+    function: &'static Function,
+    ctx: &NativeCallContext<'_>,
+    args: Vec<Dynamic>,
+) -> ScriptResult<Dynamic> {
     let tag = tag(ctx)?;
     let mut args = args.into_iter();
     let (a, mut b, c) = (args.next(), args.next(), args.next());
@@ -203,7 +206,7 @@ pub(crate) fn set_with_options(
     path: Dynamic,
     value: Dynamic,
     options: Dynamic,
-) -> Fallible<Dynamic> {
+) -> ScriptResult<Dynamic> {
     let function = HostFunction::Set.row();
     perform(tag, || {
         effects::form(
@@ -220,7 +223,7 @@ pub(crate) fn set_with_options(
 pub(crate) fn perform(
     tag: &EvalTag,
     form: impl FnOnce() -> Result<Vec<Effect>, Refusal>,
-) -> Fallible<Dynamic> {
+) -> ScriptResult<Dynamic> {
     may_go_on(tag)?;
     match charged(form).and_then(|effects| pass_each(tag, effects)) {
         // What a call was refused because the eval has ended says nothing: the reply tells why it ended.
@@ -267,7 +270,7 @@ pub(crate) fn looked(tag: &EvalTag, path: &Path) {
 }
 
 /// Refuses to go on after the run has ended, also in what the unwinding of a closure calls.
-pub(crate) fn may_go_on(tag: &EvalTag) -> Fallible<()> {
+pub(crate) fn may_go_on(tag: &EvalTag) -> ScriptResult<()> {
     if tag.run.is_over() {
         end(End::Cancelled);
         return Err(terminated());
@@ -279,7 +282,7 @@ pub(crate) fn may_go_on(tag: &EvalTag) -> Fallible<()> {
     Ok(())
 }
 
-fn refuse(tag: &EvalTag, refusal: Refusal) -> Fallible<Dynamic> {
+fn refuse(tag: &EvalTag, refusal: Refusal) -> ScriptResult<Dynamic> {
     tag.run.refuse(refusal);
     end(End::Refused);
     Err(terminated())
@@ -287,7 +290,7 @@ fn refuse(tag: &EvalTag, refusal: Refusal) -> Fallible<Dynamic> {
 
 /// Ends each change that the operator may end; one failure does not stop the others. If some could not be ended, the
 /// error lists both kinds.
-fn revert_all(tag: &EvalTag) -> Fallible<Dynamic> {
+fn revert_all(tag: &EvalTag) -> ScriptResult<Dynamic> {
     may_go_on(tag)?;
     let (core, run) = (&tag.core, &tag.run);
     debug_script::meter::charge(meter::EFFECT);

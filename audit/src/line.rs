@@ -160,7 +160,7 @@ impl<'de> Deserialize<'de> for Object<'de> {
 
 fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<Cow<'de, str>>, A::Error> {
     let mut names = Vec::new();
-    while let Some(Name(name)) = map.next_key()? {
+    while let Some(MemberName(name)) = map.next_key()? {
         names.push(name);
         let AnyValue = map.next_value()?;
     }
@@ -176,21 +176,21 @@ fn names<'de, A: MapAccess<'de>>(mut map: A) -> Result<Vec<Cow<'de, str>>, A::Er
 }
 
 /// A member's name, borrowed unless it holds an escape.
-struct Name<'a>(Cow<'a, str>);
+struct MemberName<'a>(Cow<'a, str>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Text;
         impl<'de> Visitor<'de> for Text {
-            type Value = Name<'de>;
+            type Value = MemberName<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a name")
             }
             fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Borrowed(text)))
+                Ok(MemberName(Cow::Borrowed(text)))
             }
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Name(Cow::Owned(text.to_owned())))
+                Ok(MemberName(Cow::Owned(text.to_owned())))
             }
         }
         deserializer.deserialize_str(Text)
@@ -303,7 +303,7 @@ mod tests {
         assert!(tail(&"x".repeat(64), None, "{}").is_ok());
         let number = serde_json::from_str::<Object<'_>>("5").map(drop).unwrap_err();
         assert!(number.to_string().contains("expected an object"), "{number}");
-        let name = serde_json::from_str::<Name<'_>>("5").map(drop).unwrap_err();
+        let name = serde_json::from_str::<MemberName<'_>>("5").map(drop).unwrap_err();
         assert!(name.to_string().contains("expected a name"), "{name}");
         // Inside strings, all other characters stay as they are.
         written(

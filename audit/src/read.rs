@@ -140,7 +140,7 @@ impl Iterator for Reader {
 }
 
 /// Checks that a line is complete and in the form that a log writes.
-pub(crate) fn checked(at: &At, bytes: &[u8]) -> Result<(), ReadError> {
+pub(crate) fn checked(at: &LinePlace, bytes: &[u8]) -> Result<(), ReadError> {
     let broken = |reason| ReadError::Broken {
         place: at.place.clone(),
         reason,
@@ -166,7 +166,7 @@ pub(crate) enum LogEnd {
 
 /// A line's place in the log, found by counting lines; the number in the line itself is not read.
 #[derive(Clone, Debug)]
-pub(crate) struct At {
+pub(crate) struct LinePlace {
     pub(crate) place: Place,
     /// The offset at which it begins in the file, in bytes.
     pub(crate) offset: u64,
@@ -176,7 +176,7 @@ pub(crate) struct At {
 }
 
 pub(crate) enum Raw {
-    Line(At),
+    Line(LinePlace),
     Gap { first: u64, last: u64, file: Arc<str> },
 }
 
@@ -245,7 +245,7 @@ impl RawLines {
                 line: self.line,
                 seq: self.seq,
             };
-            let at = At {
+            let at = LinePlace {
                 place,
                 offset: self.offset,
                 end,

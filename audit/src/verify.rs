@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::note::{self, MAX_NOTE, VerifierKey};
-use crate::read::{self, At, LogEnd, Place, Raw, RawLines, ReadError};
+use crate::read::{self, LinePlace, LogEnd, Place, Raw, RawLines, ReadError};
 use crate::tree::{self, Edge};
 use crate::{Hash, line};
 
@@ -56,7 +56,7 @@ pub enum VerifyError {
     #[error("the file `{CHECKPOINT}` does not hold")]
     Note(#[source] CheckpointError),
     /// The first record has another origin than the checkpoint.
-    #[error("{place} is of the log {}, the checkpoint of `{}`", Found(.record), .checkpoint.escape_debug())]
+    #[error("{place} is of the log {}, the checkpoint of `{}`", OriginText(.record), .checkpoint.escape_debug())]
     Origin {
         /// The place of record 0.
         place: Place,
@@ -108,9 +108,9 @@ pub enum VerifyError {
     },
 }
 
-struct Found<'a>(&'a Option<String>);
+struct OriginText<'a>(&'a Option<String>);
 
-impl fmt::Display for Found<'_> {
+impl fmt::Display for OriginText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Some(origin) => write!(f, "`{}`", origin.escape_debug()),
@@ -223,14 +223,14 @@ pub(crate) fn stored(
 pub(crate) struct Examined {
     pub(crate) total: u64,
     /// Where the complete records end, if anything follows them: only in the last file, and never covered.
-    pub(crate) torn: Option<At>,
+    pub(crate) torn: Option<LinePlace>,
 }
 
 /// Verifies all lines against `checkpoint` and hands each valid one to `sink`, with its leaf hash.
 pub(crate) fn examine(
     dir: &Path,
     checkpoint: &Checkpoint,
-    sink: &mut dyn FnMut(&At, Hash),
+    sink: &mut dyn FnMut(&LinePlace, Hash),
 ) -> Result<Examined, VerifyError> {
     let error = match examine_lines(dir, checkpoint, sink) {
         Ok(examined) => return Ok(examined),
@@ -253,7 +253,7 @@ pub(crate) fn examine(
 fn examine_lines(
     dir: &Path,
     checkpoint: &Checkpoint,
-    sink: &mut dyn FnMut(&At, Hash),
+    sink: &mut dyn FnMut(&LinePlace, Hash),
 ) -> Result<Examined, VerifyError> {
     let covered = checkpoint.size;
     let (mut raw, mut bytes, mut edge, mut torn) = (RawLines::open(dir)?, Vec::new(), Edge::default(), None);
@@ -287,7 +287,7 @@ fn examine_lines(
 }
 
 /// Whether a crash may have left this line: it has no newline, or holds bytes that never reached the disk and read as zeros.
-fn is_torn(at: &At, bytes: &[u8]) -> bool {
+fn is_torn(at: &LinePlace, bytes: &[u8]) -> bool {
     at.last_file && (at.end == LogEnd::Torn || bytes.contains(&0))
 }
 
@@ -298,7 +298,7 @@ fn with_covered(error: VerifyError, covered: u64) -> VerifyError {
     }
 }
 
-fn check_origin(at: &At, bytes: &[u8], checkpoint: &Checkpoint) -> Result<(), VerifyError> {
+fn check_origin(at: &LinePlace, bytes: &[u8], checkpoint: &Checkpoint) -> Result<(), VerifyError> {
     if at.place.seq != 0 {
         return Ok(());
     }

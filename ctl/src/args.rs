@@ -65,7 +65,7 @@ Examples:
 With --json, stdout holds one object:
   {\"value\", \"display\", \"output\", \"leases\", \"audit\"} or {\"error\"}
 Exit code 6 beside a value: the agent never proved that the eval is in its log. stderr tells more.")]
-    Eval(Eval),
+    Eval(EvalArgs),
     /// Show the changes in force, whose they are and when they revert
     #[command(after_help = "\
 Examples:
@@ -75,7 +75,7 @@ Examples:
 
 A lease in the state `conflict` has ended, but the service itself had changed what it was to put back;
 it is listed until it is settled.")]
-    Leases(Leases),
+    Leases(LeasesArgs),
     /// Show what can be patched, and what is
     Points(Show),
     /// Show who is attached
@@ -88,7 +88,7 @@ it is listed until it is settled.")]
         alias = "revert_all",
         after_help = "Example:\n  debugctl revert-all 127.0.0.1:7777"
     )]
-    RevertAll(At),
+    RevertAll(TargetArgs),
     /// Keep a change past its first deadline, until a later one
     #[command(after_help = "Example:\n  debugctl confirm 127.0.0.1:7777 3 20m --reason 'INC-42 holds'")]
     Confirm(Prolong),
@@ -113,7 +113,7 @@ Examples:
     Settle(Settle),
     /// Read and verify an audit log
     #[command(subcommand)]
-    Audit(Audit),
+    Audit(AuditCommand),
     /// Make the CA, and certificates for agents and operators
     #[command(subcommand)]
     Certs(certs::Certs),
@@ -159,14 +159,14 @@ pub(crate) struct Connection {
 
 /// Where the agent is, and who is asking.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct At {
+pub(crate) struct TargetArgs {
     /// Address of the agent, such as `localhost`, `127.0.0.1:7777` or `[::1]:7777`; without a port it is 7777
     pub(crate) target: String,
     #[command(flatten)]
     pub(crate) connection: Connection,
 }
 
-impl At {
+impl TargetArgs {
     /// The words of the command line, or of the environment, that name the agent and the operator, quoted for a shell.
     pub(crate) fn words(&self) -> String {
         let Connection {
@@ -209,7 +209,7 @@ pub(crate) fn confirm(given: &str, id: u64) -> String {
 
 /// Entering the mode in which changes are possible.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Change {
+pub(crate) struct ChangeArgs {
     /// Enter the mode in which changes are possible
     #[arg(long, requires = "reason")]
     pub(crate) change: bool,
@@ -221,18 +221,18 @@ pub(crate) struct Change {
 #[derive(Args, Debug)]
 pub(crate) struct Attach {
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) at: TargetArgs,
     #[command(flatten)]
-    pub(crate) change: Change,
+    pub(crate) change: ChangeArgs,
     /// Without a terminal: go on after a failure; the exit code is that of the first one
     #[arg(long)]
     pub(crate) keep_going: bool,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Eval {
+pub(crate) struct EvalArgs {
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) at: TargetArgs,
     /// The code, or - to read it from stdin
     #[arg(required_unless_present = "file", conflicts_with = "file")]
     pub(crate) code: Option<String>,
@@ -246,7 +246,7 @@ pub(crate) struct Eval {
     #[arg(long = "arg-secret", value_name = "NAME=@FILE", value_parser = name_and_file)]
     pub(crate) secrets: Vec<(String, PathBuf)>,
     #[command(flatten)]
-    pub(crate) change: Change,
+    pub(crate) change: ChangeArgs,
     /// Changes keep their deadline when this command ends
     #[arg(long, requires = "change", conflicts_with = "hold")]
     pub(crate) persist: bool,
@@ -264,14 +264,14 @@ pub(crate) struct Eval {
 #[derive(Args, Debug)]
 pub(crate) struct Show {
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) at: TargetArgs,
     /// Print the value as JSON
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct Leases {
+pub(crate) struct LeasesArgs {
     #[command(flatten)]
     pub(crate) show: Show,
     /// Go on showing them, with the time that they have left
@@ -282,7 +282,7 @@ pub(crate) struct Leases {
 #[derive(Args, Debug)]
 pub(crate) struct Revert {
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) at: TargetArgs,
     /// The change, as `leases` shows it
     pub(crate) id: u64,
 }
@@ -290,7 +290,7 @@ pub(crate) struct Revert {
 #[derive(Args, Debug)]
 pub(crate) struct Prolong {
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) at: TargetArgs,
     /// The change, as `leases` shows it
     pub(crate) id: u64,
     /// How long from now, with its unit: 90s, 5m, 2h
@@ -303,7 +303,7 @@ pub(crate) struct Prolong {
 #[derive(Args, Debug)]
 pub(crate) struct Adopt {
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) at: TargetArgs,
     /// The change, as `leases` shows it
     pub(crate) id: u64,
     /// Why, for the audit log
@@ -314,7 +314,7 @@ pub(crate) struct Adopt {
 #[derive(Args, Debug)]
 pub(crate) struct Settle {
     #[command(flatten)]
-    pub(crate) at: At,
+    pub(crate) at: TargetArgs,
     /// The change, as `leases` shows it
     pub(crate) id: u64,
     /// Leave what the service made of it, or undo the change all the same
@@ -327,14 +327,14 @@ pub(crate) struct Settle {
 
 /// What can be done with an audit log.
 #[derive(Debug, Subcommand)]
-pub(crate) enum Audit {
+pub(crate) enum AuditCommand {
     /// Print a line for each record, after the whole log was verified
     #[command(after_help = "\
 Examples:
   debugctl audit list agent/audit --kind eval
   debugctl audit list agent/audit --kind lease. --operator alice
 A kind that ends in `.` stands for all kinds that begin so.")]
-    List(List),
+    List(ListArgs),
     /// Print a record whole
     Show(ShowRecord),
     /// Verify a log: its records, its signed checkpoint, and every operator's certificate and signature
@@ -353,7 +353,7 @@ Exit code 0 comes with the word `verified` on stdout, and never without it.")]
 
 /// What a log is verified against.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Anchor {
+pub(crate) struct AnchorArgs {
     /// The log's folder; reading it through the agent is not part of this version
     pub(crate) dir: PathBuf,
     /// The inventory that `debugctl certs` keeps
@@ -368,9 +368,9 @@ pub(crate) struct Anchor {
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct List {
+pub(crate) struct ListArgs {
     #[command(flatten)]
-    pub(crate) anchor: Anchor,
+    pub(crate) anchor: AnchorArgs,
     /// Only records of this kind, or of all kinds that begin so if it ends in `.`
     #[arg(long, value_name = "KIND")]
     pub(crate) kind: Option<String>,
@@ -382,7 +382,7 @@ pub(crate) struct List {
 #[derive(Args, Debug)]
 pub(crate) struct ShowRecord {
     #[command(flatten)]
-    pub(crate) anchor: Anchor,
+    pub(crate) anchor: AnchorArgs,
     /// The record's number
     pub(crate) seq: u64,
 }
@@ -390,7 +390,7 @@ pub(crate) struct ShowRecord {
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
     #[command(flatten)]
-    pub(crate) anchor: Anchor,
+    pub(crate) anchor: AnchorArgs,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

@@ -9,8 +9,8 @@ use debug_wire::messages::EvalResult;
 use crate::args::{Adopt, Prolong, Revert, Settle, Show, confirm};
 use crate::commands::eval::{enter_change, warn};
 use crate::net::interrupts::Interrupts;
-use crate::session::{EvalError, Session, Submission, Target};
-use crate::ui::failure::{Failure, ended};
+use crate::session::{AgentTarget, AttachedSession, EvalError, EvalRequest};
+use crate::ui::failure::{CommandFailure, ended};
 use crate::ui::tables;
 use crate::ui::term;
 
@@ -18,7 +18,7 @@ use crate::ui::term;
 ///
 /// # Errors
 /// The eval fails or there is no connection.
-pub(crate) async fn show(target: &Target, args: &Show, name: &str) -> Result<(), Failure> {
+pub(crate) async fn show(target: &AgentTarget, args: &Show, name: &str) -> Result<(), CommandFailure> {
     let print = |result: &EvalResult| {
         if args.json {
             Ok(term::json(&result.value)?)
@@ -26,18 +26,18 @@ pub(crate) async fn show(target: &Target, args: &Show, name: &str) -> Result<(),
             tables::print(name, &result.value)
         }
     };
-    one(target, None, Submission::code(format!("{name}()")), print).await
+    one(target, None, EvalRequest::code(format!("{name}()")), print).await
 }
 
 /// `debugctl revert`.
 ///
 /// # Errors
 /// As [`show`].
-pub(crate) async fn revert(target: &Target, args: &Revert) -> Result<(), Failure> {
+pub(crate) async fn revert(target: &AgentTarget, args: &Revert) -> Result<(), CommandFailure> {
     one(
         target,
         None,
-        Submission::code("revert(id)").bind("id", args.id),
+        EvalRequest::code("revert(id)").bind("id", args.id),
         display,
     )
     .await
@@ -47,16 +47,16 @@ pub(crate) async fn revert(target: &Target, args: &Revert) -> Result<(), Failure
 ///
 /// # Errors
 /// As [`show`].
-pub(crate) async fn revert_all(target: &Target) -> Result<(), Failure> {
-    one(target, None, Submission::code("revert_all()"), display).await
+pub(crate) async fn revert_all(target: &AgentTarget) -> Result<(), CommandFailure> {
+    one(target, None, EvalRequest::code("revert_all()"), display).await
 }
 
 /// `debugctl confirm` and `debugctl extend`.
 ///
 /// # Errors
 /// As [`show`].
-pub(crate) async fn prolong(target: &Target, args: &Prolong, name: &str) -> Result<(), Failure> {
-    let submission = Submission::code(format!("{name}(id, ttl)"));
+pub(crate) async fn prolong(target: &AgentTarget, args: &Prolong, name: &str) -> Result<(), CommandFailure> {
+    let submission = EvalRequest::code(format!("{name}(id, ttl)"));
     let submission = submission.bind("id", args.id).bind("ttl", args.ttl.as_str());
     one(target, Some(&args.reason), submission, display).await
 }
@@ -65,7 +65,7 @@ pub(crate) async fn prolong(target: &Target, args: &Prolong, name: &str) -> Resu
 ///
 /// # Errors
 /// As [`show`].
-pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> {
+pub(crate) async fn adopt(target: &AgentTarget, args: &Adopt) -> Result<(), CommandFailure> {
     let confirming = confirm(&target.given, args.id);
     let adopted = |result: &EvalResult| {
         display(result)?;
@@ -80,7 +80,7 @@ pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> 
     one(
         target,
         Some(&args.reason),
-        Submission::code("adopt(id)").bind("id", args.id),
+        EvalRequest::code("adopt(id)").bind("id", args.id),
         adopted,
     )
     .await
@@ -90,14 +90,14 @@ pub(crate) async fn adopt(target: &Target, args: &Adopt) -> Result<(), Failure> 
 ///
 /// # Errors
 /// As [`show`].
-pub(crate) async fn settle(target: &Target, args: &Settle) -> Result<(), Failure> {
-    let submission = Submission::code("settle(id, how)")
+pub(crate) async fn settle(target: &AgentTarget, args: &Settle) -> Result<(), CommandFailure> {
+    let submission = EvalRequest::code("settle(id, how)")
         .bind("id", args.id)
         .bind("how", args.how.as_str());
     one(target, Some(&args.reason), submission, display).await
 }
 
-fn display(result: &EvalResult) -> Result<(), Failure> {
+fn display(result: &EvalResult) -> Result<(), CommandFailure> {
     if result.display.is_empty() {
         Ok(())
     } else {
@@ -107,14 +107,14 @@ fn display(result: &EvalResult) -> Result<(), Failure> {
 
 /// Attaches, runs one eval, detaches.
 async fn one(
-    target: &Target,
+    target: &AgentTarget,
     reason: Option<&str>,
-    submission: Submission,
-    print: impl Fn(&EvalResult) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut session = Session::open(target).await?;
+    submission: EvalRequest,
+    print: impl Fn(&EvalResult) -> Result<(), CommandFailure>,
+) -> Result<(), CommandFailure> {
+    let mut session = AttachedSession::open(target).await?;
     let result = run(&mut session, reason, submission).await;
-    let printed = result.map_err(Failure::from).and_then(|result| {
+    let printed = result.map_err(CommandFailure::from).and_then(|result| {
         warn(&result);
         print(&result)
     });
@@ -124,9 +124,9 @@ async fn one(
 }
 
 async fn run(
-    session: &mut Session,
+    session: &mut AttachedSession,
     reason: Option<&str>,
-    submission: Submission,
+    submission: EvalRequest,
 ) -> Result<EvalResult, EvalError> {
     let mut interrupts = Interrupts::listen();
     if let Some(reason) = reason {

@@ -31,14 +31,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{At, Cli, Command};
+use crate::args::{Cli, Command, TargetArgs};
 use crate::commands::{eval, found, watch};
-use crate::session::Target;
+use crate::session::AgentTarget;
 use crate::trust::address::address;
 use crate::trust::identity::Identity;
 use crate::trust::provider::provider;
-use crate::trust::store::Store;
-use crate::ui::failure::Failure;
+use crate::trust::store::TrustStore;
+use crate::ui::failure::CommandFailure;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -59,11 +59,11 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), Failure> {
+fn run(command: Command) -> Result<(), CommandFailure> {
     match command {
         Command::Attach(args) => online(&args.at.clone(), async |target| {
             repl::attach(
-                &Target {
+                &AgentTarget {
                     takes_over: true,
                     ..target
                 },
@@ -125,17 +125,20 @@ impl Command {
 }
 
 /// Resolves target, identity and pin, then runs `act`.
-fn online(at: &At, act: impl AsyncFnOnce(Target) -> Result<(), Failure>) -> Result<(), Failure> {
+fn online(
+    at: &TargetArgs,
+    act: impl AsyncFnOnce(AgentTarget) -> Result<(), CommandFailure>,
+) -> Result<(), CommandFailure> {
     let address = address(&at.target)?;
     let given = at.words();
     let mut connection = at.connection.clone();
     found::complete(&mut connection, Path::new("."))?;
     let identity = Identity::load(&connection, &provider())?;
     let pin = identity.pin(&at.target, &connection)?;
-    let store = Store::open();
+    let store = TrustStore::open();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::local(format!("cannot start: {error}")))?;
-    let result = runtime.block_on(act(Target {
+    let runtime = runtime.map_err(|error| CommandFailure::local(format!("cannot start: {error}")))?;
+    let result = runtime.block_on(act(AgentTarget {
         address,
         identity,
         pin,

@@ -30,8 +30,8 @@ use crate::session::call::{call, unexpected};
 use crate::session::proofs::Proofs;
 use crate::trust::identity::{Identity, SCHEMES};
 use crate::trust::pin::Pin;
-use crate::trust::store::{Store, hex};
-use crate::ui::failure::Failure;
+use crate::trust::store::{TrustStore, hex};
+use crate::ui::failure::CommandFailure;
 use crate::ui::tables;
 use crate::ui::term::{self, Unwritten};
 
@@ -39,11 +39,11 @@ use crate::ui::term::{self, Unwritten};
 const MAX_OUTPUT: usize = 1 << 20;
 
 /// The agent's address and pin, and the operator's identity: all that attaching again needs.
-pub(crate) struct Target {
+pub(crate) struct AgentTarget {
     pub(crate) address: SocketAddr,
     pub(crate) identity: Identity,
     pub(crate) pin: Pin,
-    pub(crate) store: Store,
+    pub(crate) store: TrustStore,
     /// The words of the command line that name the agent and the operator, for advice that can be typed as it is.
     pub(crate) given: String,
     /// Whether the session takes over the leases of a lost session of this operator.
@@ -51,7 +51,7 @@ pub(crate) struct Target {
 }
 
 /// An open session.
-pub(crate) struct Session {
+pub(crate) struct AttachedSession {
     link: Link,
     pub(crate) ready: Ready,
     /// The operator's SPIFFE id, as the agent sees it.
@@ -76,7 +76,7 @@ pub(crate) struct Session {
 
 /// Code to run, with the values bound to names in it.
 #[derive(Debug, Default)]
-pub(crate) struct Submission {
+pub(crate) struct EvalRequest {
     pub(crate) code: String,
     pub(crate) args: BTreeMap<String, Value>,
     /// Secrets, sent beside the payload, which holds only their commitments.
@@ -88,7 +88,7 @@ pub(crate) struct Submission {
     pub(crate) reason: Option<String>,
 }
 
-impl Submission {
+impl EvalRequest {
     /// Code without arguments.
     pub(crate) fn code(code: impl Into<String>) -> Self {
         Self {
@@ -114,13 +114,13 @@ impl Submission {
     }
 }
 
-impl Session {
+impl AttachedSession {
     /// Connects, opens a session and checks that the log continues the remembered one. If the log was rewritten, cut or replaced,
     /// or if the store is unusable, an alarm is printed and the session sends only calls that end changes or list them.
     ///
     /// # Errors
     /// As [`connect`]; and the agent does not greet.
-    pub(crate) async fn open(target: &Target) -> Result<Self, Failure> {
+    pub(crate) async fn open(target: &AgentTarget) -> Result<Self, CommandFailure> {
         let connected = connect(target.address, &target.identity, &target.pin).await?;
         let link = Link::start(connected.stream);
         let origin = connected.ready.origin.clone();
@@ -160,7 +160,7 @@ impl Session {
     /// [`EvalError`].
     pub(crate) async fn eval(
         &mut self,
-        submission: Submission,
+        submission: EvalRequest,
         interrupts: &mut Interrupts,
         output: &mut dyn FnMut(&str) -> Result<(), Unwritten>,
     ) -> Result<EvalResult, EvalError> {
@@ -207,7 +207,7 @@ impl Session {
 
     /// Checks that this session may send a submission. If the agent could not be verified, only single calls that end changes or
     /// list them may be sent, and never a secret.
-    fn must_be_sound(&self, submission: &Submission) -> Result<(), Failure> {
+    fn must_be_sound(&self, submission: &EvalRequest) -> Result<(), CommandFailure> {
         let Some(trouble) = self.proofs.trouble() else {
             return Ok(());
         };
@@ -221,7 +221,7 @@ impl Session {
         // The advice was printed with the trouble.
         let help =
             "`debugctl leases`, `revert` and `revert-all` work; for all else mend that first".to_owned();
-        Err(Failure {
+        Err(CommandFailure {
             message,
             help,
             ..trouble.clone()
@@ -237,7 +237,7 @@ impl Session {
     ///
     /// # Errors
     /// [`EvalError`].
-    pub(crate) async fn quietly(&mut self, submission: Submission) -> Result<EvalResult, EvalError> {
+    pub(crate) async fn quietly(&mut self, submission: EvalRequest) -> Result<EvalResult, EvalError> {
         self.eval(submission, &mut Interrupts::later(), &mut |_| Ok(()))
             .await
     }
@@ -317,15 +317,15 @@ impl Session {
     ///
     /// # Errors
     /// Something is left.
-    pub(crate) fn complete(&self) -> Result<(), Failure> {
+    pub(crate) fn complete(&self) -> Result<(), CommandFailure> {
         self.proofs.complete(None)
     }
 
     /// Ends the session after a last verification of the log.
     ///
     /// # Errors
-    /// As [`Session::verify`]; also if the connection is or was lost while something was left to prove.
-    pub(crate) async fn close(mut self) -> Result<(), Failure> {
+    /// As [`AttachedSession::verify`]; also if the connection is or was lost while something was left to prove.
+    pub(crate) async fn close(mut self) -> Result<(), CommandFailure> {
         let verified = self.verify().await;
         self.link.close().await;
         match verified {
@@ -341,8 +341,8 @@ impl Session {
     }
 
     /// Signs code for this session; the counter rises with each eval.
-    fn sign(&mut self, submission: Submission) -> Result<EvalParams, Failure> {
-        let Submission {
+    fn sign(&mut self, submission: EvalRequest) -> Result<EvalParams, CommandFailure> {
+        let EvalRequest {
             code,
             args,
             secrets,
@@ -364,11 +364,12 @@ impl Session {
             reason,
             after,
         };
-        let payload = serde_json::to_string(&payload)
-            .map_err(|error| Failure::usage(format!("the arguments cannot be written as JSON: {error}")))?;
+        let payload = serde_json::to_string(&payload).map_err(|error| {
+            CommandFailure::usage(format!("the arguments cannot be written as JSON: {error}"))
+        })?;
         // In the message the payload is a string inside JSON, so that its quotes and line breaks take two bytes.
         if payload.len() > debug_wire::MAX_MESSAGE / 2 {
-            return Err(Failure::usage(format!(
+            return Err(CommandFailure::usage(format!(
                 "the code takes {} bytes, too many for a message",
                 payload.len()
             )));
@@ -384,12 +385,13 @@ impl Session {
         })
     }
 
-    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn signature(&self, message: &[u8]) -> Result<Vec<u8>, CommandFailure> {
         let signer = self.key.choose_scheme(&SCHEMES);
-        let signer = signer.ok_or_else(|| Failure::usage("the key of the certificate cannot sign evals"))?;
+        let signer =
+            signer.ok_or_else(|| CommandFailure::usage("the key of the certificate cannot sign evals"))?;
         signer
             .sign(message)
-            .map_err(|error| Failure::local(format!("cannot sign the eval: {error}")))
+            .map_err(|error| CommandFailure::local(format!("cannot sign the eval: {error}")))
     }
 }
 
@@ -412,10 +414,10 @@ pub(crate) fn failing_text(failing: &FailingPatch) -> String {
 }
 
 /// A secret's commitment in hex, and the secret with its 32 random bytes; without them the log would allow guessing it.
-fn committed(value: String) -> Result<(String, SecretArgument), Failure> {
+fn committed(value: String) -> Result<(String, SecretArgument), CommandFailure> {
     let mut salt = [0; 32];
     getrandom::fill(&mut salt)
-        .map_err(|error| Failure::local(format!("the system gives no random bytes: {error}")))?;
+        .map_err(|error| CommandFailure::local(format!("the system gives no random bytes: {error}")))?;
     let commitment = hex(&secret_commitment(&salt, value.as_bytes()));
     Ok((
         commitment,
@@ -431,7 +433,7 @@ fn show(
     text: &str,
     left: &mut usize,
     output: &mut dyn FnMut(&str) -> Result<(), Unwritten>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     if *left == 0 {
         return Ok(());
     }

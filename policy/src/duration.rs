@@ -36,27 +36,27 @@ pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
         let letters = after.bytes().take_while(u8::is_ascii_lowercase).count();
         let (unit, after) = after.split_at(letters);
         if number.is_empty() {
-            return Err(error(Problem::Malformed));
+            return Err(error(DurationProblem::Malformed));
         }
         if unit.is_empty() && after.is_empty() {
-            return Err(error(Problem::NoUnit));
+            return Err(error(DurationProblem::NoUnit));
         }
         // The iterator continues after the previous part's unit, so units only get smaller.
         let (_, factor) = units
             .find(|(name, _)| *name == unit)
-            .ok_or_else(|| error(Problem::Malformed))?;
+            .ok_or_else(|| error(DurationProblem::Malformed))?;
         let part = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*factor));
         total = part
             .and_then(|p| total.checked_add(p))
-            .ok_or_else(|| error(Problem::TooLong))?;
+            .ok_or_else(|| error(DurationProblem::TooLong))?;
         if after.is_empty() {
             break;
         }
         rest = after;
     }
     match Duration::from_millis(total) {
-        Duration::ZERO => Err(error(Problem::Zero)),
-        long if long > MAX_DURATION => Err(error(Problem::TooLong)),
+        Duration::ZERO => Err(error(DurationProblem::Zero)),
+        long if long > MAX_DURATION => Err(error(DurationProblem::TooLong)),
         duration => Ok(duration),
     }
 }
@@ -82,11 +82,11 @@ pub fn format_duration(duration: Duration) -> String {
 #[error("`{text}` {problem}")]
 pub struct InvalidDuration {
     text: String,
-    problem: Problem,
+    problem: DurationProblem,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-enum Problem {
+enum DurationProblem {
     #[error(
         "is no duration: expected digits and a unit of `ms`, `s`, `m`, `h` or `d`, such as `90s` or `1h30m`"
     )]

@@ -54,11 +54,11 @@ const LATER_ACTIONS: &[&str] = &[
     "read_audit",
 ];
 
-type Value<'i> = Spanned<DeValue<'i>>;
-type Result<T> = std::result::Result<T, PolicyError>;
+type TomlValue<'i> = Spanned<DeValue<'i>>;
+type ParseResult<T> = Result<T, PolicyError>;
 
 /// Parses the rules of a policy.
-pub(crate) fn rules(text: &str) -> Result<Vec<Rule>> {
+pub(crate) fn rules(text: &str) -> ParseResult<Vec<Rule>> {
     let parser = Parser { text };
     parser.check_text()?;
     let document = DeTable::parse(text).map_err(|error| parser.not_toml(&error))?;
@@ -109,13 +109,13 @@ struct Parser<'t> {
 }
 
 /// A rule's table, with the place to report if a key is missing.
-struct Fields<'a, 'i> {
+struct RuleFields<'a, 'i> {
     table: &'a DeTable<'i>,
     span: Range<usize>,
 }
 
-impl<'a, 'i> Fields<'a, 'i> {
-    fn get(&self, key: &str) -> Option<&'a Value<'i>> {
+impl<'a, 'i> RuleFields<'a, 'i> {
+    fn get(&self, key: &str) -> Option<&'a TomlValue<'i>> {
         self.table.get(key)
     }
 
@@ -142,7 +142,7 @@ impl Parser<'_> {
     }
 
     /// The checks before the text is parsed as TOML.
-    fn check_text(self) -> Result<()> {
+    fn check_text(self) -> ParseResult<()> {
         if self.text.len() > MAX_POLICY {
             let message = format!(
                 "the policy has {} bytes, expected at most {MAX_POLICY}",
@@ -177,7 +177,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn check_keys(self, table: &DeTable<'_>, known: &[&str], what: &str) -> Result<()> {
+    fn check_keys(self, table: &DeTable<'_>, known: &[&str], what: &str) -> ParseResult<()> {
         let mut keys: Vec<_> = table.keys().collect();
         keys.sort_by_key(|key| key.span().start);
         for key in keys {
@@ -208,7 +208,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn check_version(self, document: &DeTable<'_>) -> Result<()> {
+    fn check_version(self, document: &DeTable<'_>) -> ParseResult<()> {
         let help = "write `version = 1` as the first line";
         let Some(version) = document.get("version") else {
             return Err(self.error(&(0..0), "`version` is missing", help));
@@ -224,7 +224,7 @@ impl Parser<'_> {
     }
 
     /// Parses a rule; returns the place of its id, too.
-    fn rule(self, value: &Value<'_>) -> Result<(Rule, Range<usize>)> {
+    fn rule(self, value: &TomlValue<'_>) -> ParseResult<(Rule, Range<usize>)> {
         let DeValue::Table(table) = value.get_ref() else {
             return Err(self.error(
                 &value.span(),
@@ -232,7 +232,7 @@ impl Parser<'_> {
                 "write each rule as a `[[rule]]`",
             ));
         };
-        let fields = Fields {
+        let fields = RuleFields {
             table,
             span: value.span(),
         };
@@ -261,7 +261,7 @@ impl Parser<'_> {
         Ok((rule, id.span()))
     }
 
-    fn effect(self, fields: &Fields<'_, '_>) -> Result<(AllowOrDeny, u32)> {
+    fn effect(self, fields: &RuleFields<'_, '_>) -> ParseResult<(AllowOrDeny, u32)> {
         let conditions = self.conditions(fields)?;
         match (fields.get("allow"), fields.get("deny")) {
             (Some(_), None) => {
@@ -315,7 +315,7 @@ impl Parser<'_> {
         }
     }
 
-    fn conditions(self, fields: &Fields<'_, '_>) -> Result<Conditions> {
+    fn conditions(self, fields: &RuleFields<'_, '_>) -> ParseResult<Conditions> {
         let duration = |key| fields.get(key).map(|value| self.duration(value)).transpose();
         let reason = fields
             .get("reason")
@@ -331,7 +331,7 @@ impl Parser<'_> {
         })
     }
 
-    fn required<'a, 'i>(self, fields: &Fields<'a, 'i>, key: &str) -> Result<&'a Value<'i>> {
+    fn required<'a, 'i>(self, fields: &RuleFields<'a, 'i>, key: &str) -> ParseResult<&'a TomlValue<'i>> {
         fields.get(key).ok_or_else(|| {
             let help = "every rule has an `id` and a `why`, which denials and records show";
             self.error(&fields.span, format!("the rule has no `{key}`"), help)
@@ -341,10 +341,10 @@ impl Parser<'_> {
     /// Parses a list. A missing list is empty; a written empty list is an error, as it could mean all or none.
     fn list<T>(
         self,
-        fields: &Fields<'_, '_>,
+        fields: &RuleFields<'_, '_>,
         key: &str,
-        item: impl Fn(&Value<'_>) -> Result<T>,
-    ) -> Result<Vec<T>> {
+        item: impl Fn(&TomlValue<'_>) -> ParseResult<T>,
+    ) -> ParseResult<Vec<T>> {
         let Some(value) = fields.get(key) else {
             return Ok(Vec::new());
         };
@@ -367,7 +367,7 @@ impl Parser<'_> {
         items.iter().map(item).collect()
     }
 
-    fn string<'v>(self, value: &'v Value<'_>) -> Result<&'v str> {
+    fn string<'v>(self, value: &'v TomlValue<'_>) -> ParseResult<&'v str> {
         match value.get_ref() {
             DeValue::String(text) => Ok(text),
             _ => Err(self.error(
@@ -378,7 +378,7 @@ impl Parser<'_> {
         }
     }
 
-    fn name(self, value: &Value<'_>, what: &str) -> Result<String> {
+    fn name(self, value: &TomlValue<'_>, what: &str) -> ParseResult<String> {
         let text = self.string(value)?;
         let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         if text.is_empty() || text.len() > MAX_NAME || !text.bytes().all(fits) {
@@ -396,13 +396,13 @@ impl Parser<'_> {
         Ok(text.to_owned())
     }
 
-    fn operator(self, value: &Value<'_>) -> Result<String> {
+    fn operator(self, value: &TomlValue<'_>) -> ParseResult<String> {
         let text = self.string(value)?;
         check_operator(text).map_err(|error| self.error(&value.span(), error.to_string(), ""))?;
         Ok(text.to_owned())
     }
 
-    fn line(self, value: &Value<'_>, what: &str) -> Result<String> {
+    fn line(self, value: &TomlValue<'_>, what: &str) -> ParseResult<String> {
         let text = self.string(value)?;
         if text.trim().is_empty() || text.chars().count() > MAX_LINE || text.chars().any(is_hidden) {
             let message = format!("`{what}` is not one line of 1 to {MAX_LINE} characters");
@@ -411,7 +411,7 @@ impl Parser<'_> {
         Ok(text.to_owned())
     }
 
-    fn action(self, value: &Value<'_>) -> Result<Action> {
+    fn action(self, value: &TomlValue<'_>) -> ParseResult<Action> {
         let text = self.string(value)?;
         let known: Vec<&str> = Action::ALL.iter().map(|action| action.name()).collect();
         if LATER_ACTIONS.contains(&text) {
@@ -433,11 +433,11 @@ impl Parser<'_> {
         })
     }
 
-    fn pattern(self, value: &Value<'_>) -> Result<Pattern> {
+    fn pattern(self, value: &TomlValue<'_>) -> ParseResult<Pattern> {
         Pattern::parse(self.string(value)?).map_err(|error| self.error(&value.span(), error.to_string(), ""))
     }
 
-    fn duration(self, value: &Value<'_>) -> Result<Duration> {
+    fn duration(self, value: &TomlValue<'_>) -> ParseResult<Duration> {
         parse_duration(self.string(value)?).map_err(|error| self.error(&value.span(), error.to_string(), ""))
     }
 }
@@ -446,7 +446,7 @@ fn bits(actions: &[Action]) -> u32 {
     actions.iter().fold(0, |set, action| set | action.bit())
 }
 
-fn kind(value: &Value<'_>) -> &'static str {
+fn kind(value: &TomlValue<'_>) -> &'static str {
     match value.get_ref() {
         DeValue::String(_) => "text",
         DeValue::Integer(_) | DeValue::Float(_) => "a number",

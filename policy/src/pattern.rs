@@ -237,7 +237,7 @@ impl Pattern {
 }
 
 impl Segment {
-    fn of_path(segment: resource::Segment) -> Result<Self, InvalidPattern> {
+    fn of_path(segment: resource::PathSegment) -> Result<Self, InvalidPattern> {
         if segment.quoted {
             Ok(Self::One(Glob::Exact(segment.text)))
         } else {

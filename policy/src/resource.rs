@@ -142,13 +142,13 @@ pub fn format_path(path: &[String]) -> String {
 
 /// A parsed segment, and whether it was in brackets (where `*` is literal).
 #[derive(Debug)]
-pub(crate) struct Segment {
+pub(crate) struct PathSegment {
     pub(crate) text: String,
     pub(crate) quoted: bool,
 }
 
 /// Splits the text of a path or a path pattern. Words may contain `*` here; the caller checks them.
-pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
+pub(crate) fn segments(text: &str) -> Result<Vec<PathSegment>, InvalidResource> {
     let malformed = || InvalidResource::Path(shown(text, SHOWN));
     let mut found = Vec::new();
     let mut rest = text;
@@ -170,7 +170,7 @@ pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
                     expected: one_spelling,
                 });
             }
-            found.push(Segment {
+            found.push(PathSegment {
                 text: name,
                 quoted: true,
             });
@@ -180,7 +180,7 @@ pub(crate) fn segments(text: &str) -> Result<Vec<Segment>, InvalidResource> {
             if word.is_empty() || !word.bytes().all(|b| plain(b) || b == b'*') {
                 return Err(malformed());
             }
-            found.push(Segment {
+            found.push(PathSegment {
                 text: word.to_owned(),
                 quoted: false,
             });

@@ -29,7 +29,7 @@ macro_rules! kinds {
 
 kinds! {
     Boot = "boot",
-    Recovered = "recovered",
+    RecoveredRecord = "recovered",
     ConfigLoaded = "config.loaded",
     PolicyLoaded = "policy.loaded",
     ListsLoaded = "crl.loaded",
@@ -41,7 +41,7 @@ kinds! {
     Eval = "eval",
     EvalRefused = "eval.refused",
     EffectPart = "effect.part",
-    Effect = "effect",
+    EffectRecord = "effect",
     LeaseMade = "lease.made",
     LeaseSettled = "lease.settled",
     Outcome = "outcome",
@@ -128,18 +128,18 @@ pub struct Boot {
 
 /// What a crash left behind, and how it was repaired.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Recovered {
+pub struct RecoveredRecord {
     /// The records that the checkpoint covers.
     pub covered: u64,
     /// The records beyond the checkpoint that were kept.
     pub adopted: u64,
     /// A line that a crash cut.
-    pub torn: Option<Torn>,
+    pub torn: Option<TornRecord>,
 }
 
 /// A line that a crash cut.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Torn {
+pub struct TornRecord {
     /// The file that it was in.
     pub file: String,
     /// The file that holds it now.
@@ -319,7 +319,7 @@ pub struct EvalRefused {
 
 /// An effect was decided about; or a patch failed.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Effect {
+pub struct EffectRecord {
     /// The number of the eval's record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval: Option<u64>,
@@ -447,7 +447,7 @@ pub struct LeaseEnded {
     pub by: String,
     /// Why a part of the change was kept.
     #[serde(default)]
-    pub conflict: Option<Conflict>,
+    pub conflict: Option<ConflictRecord>,
     /// The lease above that covers the change.
     #[serde(default)]
     pub covered_by: Option<u64>,
@@ -473,7 +473,7 @@ pub struct LeaseEnded {
 
 /// Why a part of a change was kept.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Conflict {
+pub struct ConflictRecord {
     /// Why.
     pub why: String,
     /// The kind of record that its end would have had without a conflict.

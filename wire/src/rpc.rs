@@ -266,7 +266,7 @@ impl FromAgent {
 /// All members of the agent's messages; their combination is checked afterwards.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Incoming {
+struct IncomingMembers {
     jsonrpc: Version,
     #[serde(default, deserialize_with = "present")]
     id: Option<Option<u64>>,
@@ -285,8 +285,8 @@ fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(input: D) -> Result<O
 
 impl<'de> Deserialize<'de> for FromAgent {
     fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
-        match Incoming::deserialize(input)? {
-            Incoming {
+        match IncomingMembers::deserialize(input)? {
+            IncomingMembers {
                 jsonrpc,
                 id: Some(Some(id)),
                 result: Some(result),
@@ -294,7 +294,7 @@ impl<'de> Deserialize<'de> for FromAgent {
                 method: None,
                 params: None,
             } => Ok(Self::Success { jsonrpc, id, result }),
-            Incoming {
+            IncomingMembers {
                 jsonrpc,
                 id: Some(id),
                 result: None,
@@ -309,7 +309,7 @@ impl<'de> Deserialize<'de> for FromAgent {
                 }
                 Ok(Self::Failure { jsonrpc, id, error })
             }
-            Incoming {
+            IncomingMembers {
                 jsonrpc,
                 id: None,
                 result: None,

@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// What cargo has said so far.
 #[derive(Default)]
-struct Heard {
+struct CargoOutput {
     /// Everything but its bar and what it is about to do: warnings and errors.
     said: String,
     /// From its bar: how many crates are built, and of how many.
@@ -34,7 +34,7 @@ pub(crate) fn build(command: &mut Command) -> Result<(), String> {
     let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
     let mut child = child.map_err(|e| format!("cannot start {}: {e}", shown(command)))?;
     let stream = child.stderr.take().ok_or("cargo has no standard error")?;
-    let heard = Mutex::new(Heard::default());
+    let heard = Mutex::new(CargoOutput::default());
     let status = thread::scope(|scope| {
         let (ended, end) = mpsc::channel::<()>();
         let told = &heard;
@@ -52,7 +52,7 @@ pub(crate) fn build(command: &mut Command) -> Result<(), String> {
 }
 
 /// Says how far the build is, until the other side of `end` is dropped.
-fn tell(heard: &Mutex<Heard>, end: &mpsc::Receiver<()>) {
+fn tell(heard: &Mutex<CargoOutput>, end: &mpsc::Receiver<()>) {
     let start = Instant::now();
     while end.recv_timeout(INTERVAL) == Err(mpsc::RecvTimeoutError::Timeout) {
         let count = heard.lock().unwrap_or_else(PoisonError::into_inner).count;
@@ -67,7 +67,7 @@ fn line(elapsed: Duration, count: Option<(u32, u32)>) -> String {
 }
 
 /// Reads to the end. Cargo ends a line that it will overwrite with a carriage return.
-fn listen(stream: impl Read, heard: &Mutex<Heard>) {
+fn listen(stream: impl Read, heard: &Mutex<CargoOutput>) {
     let mut piece = Vec::new();
     // An error ends the output; how cargo ends is asked of the system.
     for byte in std::io::BufReader::new(stream).bytes().map_while(Result::ok) {
@@ -80,7 +80,7 @@ fn listen(stream: impl Read, heard: &Mutex<Heard>) {
     }
 }
 
-impl Heard {
+impl CargoOutput {
     fn hear(&mut self, piece: &str) {
         if let Some(count) = count(piece) {
             self.count = Some(count);
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_of_a_failure_is_its_errors() {
-        let heard = Mutex::new(Heard::default());
+        let heard = Mutex::new(CargoOutput::default());
         let said = "    Building [>  ] 1/9: a\r   Compiling a v1.0.0\nerror: no bin target\n  --> a.rs\n";
         listen(said.as_bytes(), &heard);
         let heard = heard.into_inner().unwrap();

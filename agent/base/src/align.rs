@@ -223,7 +223,7 @@ enum ElementKind {
 }
 
 /// Identity of an element: the canonical bytes of its leaves, sorted. Empty if it holds only values that we changed.
-type Identity = Vec<Vec<u8>>;
+type ElementIdentity = Vec<Vec<u8>>;
 
 struct Looking<'a> {
     had: &'a [Tree],
@@ -233,7 +233,7 @@ struct Looking<'a> {
 }
 
 impl Looking<'_> {
-    fn identities(&self, items: &[Tree], kind: ElementKind) -> Vec<Identity> {
+    fn identities(&self, items: &[Tree], kind: ElementKind) -> Vec<ElementIdentity> {
         items
             .iter()
             .map(|item| identity(item, self.changed, kind))
@@ -241,7 +241,7 @@ impl Looking<'_> {
     }
 
     /// Whether the list is unchanged except for our changes.
-    fn is_untouched(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
+    fn is_untouched(&self, (had, has): &(Vec<ElementIdentity>, Vec<ElementIdentity>)) -> bool {
         self.same_length()
             && had[self.from] == has[self.from]
             && self.is_no_other(has)
@@ -252,7 +252,7 @@ impl Looking<'_> {
 
     /// Whether the element now at the old position holds our value, or is the only one with its identity. Otherwise it may be
     /// a replacement, and ours may be elsewhere.
-    fn is_no_other(&self, has: &[Identity]) -> bool {
+    fn is_no_other(&self, has: &[ElementIdentity]) -> bool {
         self.is_ours(self.from) || positions(has, &has[self.from]).len() == 1
     }
 
@@ -260,15 +260,21 @@ impl Looking<'_> {
         self.had.len() == self.has.len()
     }
 
-    fn by_identity(&self, (had, has): &(Vec<Identity>, Vec<Identity>), kind: ElementKind) -> Option<usize> {
+    fn by_identity(
+        &self,
+        (had, has): &(Vec<ElementIdentity>, Vec<ElementIdentity>),
+        kind: ElementKind,
+    ) -> Option<usize> {
         let mine = &had[self.from];
-        let once = |identities: &[Identity]| identities.iter().filter(|other| *other == mine).count() == 1;
+        let once =
+            |identities: &[ElementIdentity]| identities.iter().filter(|other| *other == mine).count() == 1;
         let unique = once(had) && once(has);
         if mine.is_empty() || !unique {
             return None;
         }
         let to = has.iter().position(|other| other == mine)?;
-        let count = |of: &[Identity], one: &Identity| of.iter().filter(|other| *other == one).count();
+        let count =
+            |of: &[ElementIdentity], one: &ElementIdentity| of.iter().filter(|other| *other == one).count();
         let gone = had.iter().any(|one| count(has, one) < count(had, one));
         let came = has.iter().any(|one| count(had, one) < count(has, one));
         // An added element that holds our value may be ours after the service changed it; the one found here may only look
@@ -321,7 +327,7 @@ impl Looking<'_> {
     }
 
     /// Whether length and neighbours show that the element has not moved, and no equal-looking one has moved either.
-    fn is_in_place(&self, (had, has): &(Vec<Identity>, Vec<Identity>)) -> bool {
+    fn is_in_place(&self, (had, has): &(Vec<ElementIdentity>, Vec<ElementIdentity>)) -> bool {
         let from = self.from;
         if !self.same_length() || had[from] != has[from] || !self.is_no_other(has) {
             return false;
@@ -341,7 +347,7 @@ impl Looking<'_> {
             return neighbours_stayed && was == is && twins_stayed;
         }
         // The element consists only of the value that we changed.
-        let value = |items: &[Tree]| -> Vec<Identity> {
+        let value = |items: &[Tree]| -> Vec<ElementIdentity> {
             items.iter().map(|item| vec![unordered_bytes(item)]).collect()
         };
         let (had, has) = (value(self.had), value(self.has));
@@ -351,7 +357,7 @@ impl Looking<'_> {
     }
 }
 
-fn positions(identities: &[Identity], of: &Identity) -> Vec<usize> {
+fn positions(identities: &[ElementIdentity], of: &ElementIdentity) -> Vec<usize> {
     identities
         .iter()
         .enumerate()
@@ -360,7 +366,7 @@ fn positions(identities: &[Identity], of: &Identity) -> Vec<usize> {
         .collect()
 }
 
-fn identity(item: &Tree, changed: &[Vec<String>], kind: ElementKind) -> Identity {
+fn identity(item: &Tree, changed: &[Vec<String>], kind: ElementKind) -> ElementIdentity {
     let mut found = Vec::new();
     let changed: Vec<&[String]> = changed.iter().map(Vec::as_slice).collect();
     collect(item, &mut Vec::new(), &changed, kind, &mut found);
@@ -368,7 +374,13 @@ fn identity(item: &Tree, changed: &[Vec<String>], kind: ElementKind) -> Identity
     found
 }
 
-fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: ElementKind, found: &mut Identity) {
+fn collect(
+    tree: &Tree,
+    path: &mut Vec<u8>,
+    changed: &[&[String]],
+    kind: ElementKind,
+    found: &mut ElementIdentity,
+) {
     if changed.iter().any(|place| place.is_empty()) {
         return;
     }
@@ -405,7 +417,7 @@ fn collect(tree: &Tree, path: &mut Vec<u8>, changed: &[&[String]], kind: Element
 
 /// Whether elements of one list are in another order in the other, so that comparing by position is meaningless.
 pub fn reordered(one: &[Tree], other: &[Tree]) -> bool {
-    let of = |items: &[Tree]| -> Vec<Identity> {
+    let of = |items: &[Tree]| -> Vec<ElementIdentity> {
         let kind = if items
             .iter()
             .all(|item| identity(item, &[], ElementKind::Text).is_empty())
@@ -425,7 +437,7 @@ pub fn reordered(one: &[Tree], other: &[Tree]) -> bool {
         return false;
     }
     let (one, other) = (of(one), of(other));
-    let moved = |from: &[Identity], to: &[Identity]| {
+    let moved = |from: &[ElementIdentity], to: &[ElementIdentity]| {
         from.iter().enumerate().any(|(at, mine)| {
             !mine.is_empty()
                 && to.get(at) != Some(mine)

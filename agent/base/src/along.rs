@@ -354,7 +354,7 @@ impl ser::SerializeMap for OpenLevel<'_, '_> {
         if !self.is_on_the_way {
             return Ok(());
         }
-        self.is_wanted = match key.serialize(Key(&mut *self.along)) {
+        self.is_wanted = match key.serialize(KeyMatch(&mut *self.along)) {
             // A full read shows this entry under a name made by the agent.
             Err(error) if !error.is_bound() => self.along.number(false)?,
             is_wanted => is_wanted?,
@@ -374,9 +374,9 @@ impl ser::SerializeMap for OpenLevel<'_, '_> {
 }
 
 /// Compares a key with the wanted name. Integers are compared as integers, for speed in large maps.
-struct Key<'a, 'w>(&'a mut Along<'w>);
+struct KeyMatch<'a, 'w>(&'a mut Along<'w>);
 
-impl Key<'_, '_> {
+impl KeyMatch<'_, '_> {
     fn integer(self, value: i128) -> Result<bool, TreeError> {
         let wanted = self.0.numbers.get(self.0.depth).copied().flatten();
         self.0.number(wanted == Some(value))
@@ -399,7 +399,7 @@ macro_rules! integers {
     )*};
 }
 
-impl ser::Serializer for Key<'_, '_> {
+impl ser::Serializer for KeyMatch<'_, '_> {
     type Ok = bool;
     type Error = TreeError;
     type SerializeSeq = ser::Impossible<bool, TreeError>;

@@ -296,14 +296,14 @@ struct Variant {
 
 impl<'de> de::EnumAccess<'de> for Variant {
     type Error = TreeError;
-    type Variant = Content;
+    type Variant = VariantContent;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Content)> {
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, VariantContent)> {
         let name: StringDeserializer<TreeError> = self.variant.clone().into_deserializer();
         let variant = seed.deserialize(name)?;
         Ok((
             variant,
-            Content {
+            VariantContent {
                 variant: self.variant,
                 value: self.value,
             },
@@ -312,12 +312,12 @@ impl<'de> de::EnumAccess<'de> for Variant {
 }
 
 /// The content of a variant.
-struct Content {
+struct VariantContent {
     variant: String,
     value: Option<Tree>,
 }
 
-impl Content {
+impl VariantContent {
     fn read<T>(self, expected: &str, read: impl FnOnce(Tree) -> Result<T>) -> Result<T> {
         let Some(value) = self.value else {
             return Err(de::Error::invalid_type(Unexpected::UnitVariant, &expected));
@@ -326,7 +326,7 @@ impl Content {
     }
 }
 
-impl<'de> de::VariantAccess<'de> for Content {
+impl<'de> de::VariantAccess<'de> for VariantContent {
     type Error = TreeError;
 
     fn unit_variant(self) -> Result<()> {

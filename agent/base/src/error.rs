@@ -11,13 +11,13 @@ use crate::tree::Unreadable;
 pub struct TreeError {
     /// Relative to the value at which the walk began.
     pub path: Path,
-    problem: Problem,
+    problem: TreeProblem,
     /// Whether the error is about the last name of the path rather than the value there.
     of_key: bool,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
-enum Problem {
+enum TreeProblem {
     /// Words of the agent, which contain no value.
     Ours(String),
     /// Words of the service's type, which may contain any value.
@@ -52,7 +52,7 @@ impl TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::Ours(message.into()),
+            problem: TreeProblem::Ours(message.into()),
         }
     }
 
@@ -67,7 +67,7 @@ impl TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::Bound(bound),
+            problem: TreeProblem::Bound(bound),
         }
     }
 
@@ -76,7 +76,7 @@ impl TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::Lost(reason.to_owned()),
+            problem: TreeProblem::Lost(reason.to_owned()),
         }
     }
 
@@ -84,7 +84,7 @@ impl TreeError {
     /// part at which the limit happened to be reached.
     pub fn of_part(self, segment: &str, entries: Option<usize>) -> Self {
         match self.problem {
-            Problem::Bound(bound) if bound.entries.unwrap_or(0) < entries.unwrap_or(1) => {
+            TreeProblem::Bound(bound) if bound.entries.unwrap_or(0) < entries.unwrap_or(1) => {
                 let bound = Bound {
                     entries,
                     inside: true,
@@ -93,7 +93,7 @@ impl TreeError {
                 Self {
                     path: Path(Vec::new()),
                     of_key: false,
-                    problem: Problem::Bound(bound),
+                    problem: TreeProblem::Bound(bound),
                 }
             }
             problem => Self {
@@ -107,7 +107,7 @@ impl TreeError {
 
     /// Whether an unreadable leaf would be lost.
     pub fn is_lost(&self) -> bool {
-        matches!(self.problem, Problem::Lost(_))
+        matches!(self.problem, TreeProblem::Lost(_))
     }
 
     /// The message without the path.
@@ -121,7 +121,7 @@ impl TreeError {
 
     /// The field that the type misses, if that is the error.
     pub fn missing_field_name(&self) -> Option<&str> {
-        let Problem::Ours(message) = &self.problem else {
+        let TreeProblem::Ours(message) = &self.problem else {
             return None;
         };
         message.strip_prefix("missing field `")?.strip_suffix('`')
@@ -132,38 +132,38 @@ impl TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::NoSecret,
+            problem: TreeProblem::NoSecret,
         }
     }
 
     /// Whether another value than a secret was given for a secret.
     pub fn wants_secret(&self) -> bool {
-        self.problem == Problem::NoSecret
+        self.problem == TreeProblem::NoSecret
     }
 
     /// Whether a limit of the whole value was reached.
     pub fn is_bound(&self) -> bool {
-        matches!(self.problem, Problem::Bound(_))
+        matches!(self.problem, TreeProblem::Bound(_))
     }
 
     /// Whether a limit was reached inside a container, so that its parts may still be read one by one.
     pub fn is_large_container(&self) -> bool {
-        matches!(&self.problem, Problem::Bound(bound) if bound.inside)
+        matches!(&self.problem, TreeProblem::Bound(bound) if bound.inside)
     }
 
     /// Whether the time limit was reached.
     pub fn is_late(&self) -> bool {
-        matches!(&self.problem, Problem::Bound(bound) if bound.is_time)
+        matches!(&self.problem, TreeProblem::Bound(bound) if bound.is_time)
     }
 
     /// A leaf in place of the unreadable value, with a reason in the agent's words.
     pub fn unreadable(&self) -> Unreadable {
         match &self.problem {
-            Problem::Service(_) | Problem::Checked(_) => {
+            TreeProblem::Service(_) | TreeProblem::Checked(_) => {
                 Unreadable::because("its type refuses to write it out")
             }
-            Problem::Hidden => Unreadable::because("a secret that its type cannot write out"),
-            Problem::Ours(_) | Problem::Bound(_) | Problem::Lost(_) | Problem::NoSecret => {
+            TreeProblem::Hidden => Unreadable::because("a secret that its type cannot write out"),
+            TreeProblem::Ours(_) | TreeProblem::Bound(_) | TreeProblem::Lost(_) | TreeProblem::NoSecret => {
                 Unreadable::because(self.to_string())
             }
         }
@@ -174,7 +174,7 @@ impl TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::Checked(Some(words)),
+            problem: TreeProblem::Checked(Some(words)),
         }
     }
 
@@ -204,7 +204,7 @@ impl TreeError {
 
     /// Whether a check that the service registered refused it.
     pub fn is_of_check(&self) -> bool {
-        matches!(self.problem, Problem::Checked(_))
+        matches!(self.problem, TreeProblem::Checked(_))
     }
 
     /// The error shown for a fault inside a secret: only that there was one. Lengths and inner names reveal the value too.
@@ -212,17 +212,17 @@ impl TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::Hidden,
+            problem: TreeProblem::Hidden,
         }
     }
 
     /// The error shown when serializing a secret fails. A limit of the whole value reveals nothing about it and is kept.
     pub fn in_secret(self) -> Self {
         match self.problem {
-            Problem::Bound(bound) => Self {
+            TreeProblem::Bound(bound) => Self {
                 path: Path(Vec::new()),
                 of_key: false,
-                problem: Problem::Bound(Bound {
+                problem: TreeProblem::Bound(Bound {
                     entries: None,
                     inside: false,
                     ..bound
@@ -235,12 +235,12 @@ impl TreeError {
     /// The same error without the words of the service's code.
     pub fn without_service_words(self) -> Self {
         match self.problem {
-            Problem::Service(_) => Self {
-                problem: Problem::Hidden,
+            TreeProblem::Service(_) => Self {
+                problem: TreeProblem::Hidden,
                 ..self
             },
-            Problem::Checked(_) => Self {
-                problem: Problem::Checked(None),
+            TreeProblem::Checked(_) => Self {
+                problem: TreeProblem::Checked(None),
                 ..self
             },
             _ => self,
@@ -250,13 +250,13 @@ impl TreeError {
     /// The words of the service's code in the message, if any.
     pub fn service_words(&self) -> Option<&str> {
         match &self.problem {
-            Problem::Service(words) | Problem::Checked(Some(words)) => Some(words),
-            Problem::Ours(_)
-            | Problem::Bound(_)
-            | Problem::Lost(_)
-            | Problem::NoSecret
-            | Problem::Checked(None)
-            | Problem::Hidden => None,
+            TreeProblem::Service(words) | TreeProblem::Checked(Some(words)) => Some(words),
+            TreeProblem::Ours(_)
+            | TreeProblem::Bound(_)
+            | TreeProblem::Lost(_)
+            | TreeProblem::NoSecret
+            | TreeProblem::Checked(None)
+            | TreeProblem::Hidden => None,
         }
     }
 }
@@ -267,21 +267,21 @@ impl fmt::Display for TreeError {
             write!(f, "`{}`: ", self.path)?;
         }
         match &self.problem {
-            Problem::Ours(message) => f.write_str(message),
-            Problem::Bound(Bound {
+            TreeProblem::Ours(message) => f.write_str(message),
+            TreeProblem::Bound(Bound {
                 what,
                 entries: Some(entries),
                 ..
             }) => {
                 write!(f, "{what}; it has {entries} entries")
             }
-            Problem::Bound(Bound { what, .. }) => f.write_str(what),
-            Problem::Lost(reason) => write!(f, "it cannot be read ({reason}), so it would be lost"),
-            Problem::Service(message) => write!(f, "refused by the service's type: {message}"),
-            Problem::Checked(Some(words)) => write!(f, "refused by the service's check: {words}"),
-            Problem::Checked(None) => f.write_str("refused by the service's check"),
-            Problem::NoSecret => f.write_str("only a secret can be stored here"),
-            Problem::Hidden => f.write_str("refused by the service's type"),
+            TreeProblem::Bound(Bound { what, .. }) => f.write_str(what),
+            TreeProblem::Lost(reason) => write!(f, "it cannot be read ({reason}), so it would be lost"),
+            TreeProblem::Service(message) => write!(f, "refused by the service's type: {message}"),
+            TreeProblem::Checked(Some(words)) => write!(f, "refused by the service's check: {words}"),
+            TreeProblem::Checked(None) => f.write_str("refused by the service's check"),
+            TreeProblem::NoSecret => f.write_str("only a secret can be stored here"),
+            TreeProblem::Hidden => f.write_str("refused by the service's type"),
         }
     }
 }
@@ -293,7 +293,7 @@ impl serde::ser::Error for TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::Service(message.to_string()),
+            problem: TreeProblem::Service(message.to_string()),
         }
     }
 }
@@ -304,7 +304,7 @@ impl serde::de::Error for TreeError {
         Self {
             path: Path(Vec::new()),
             of_key: false,
-            problem: Problem::Service(message.to_string()),
+            problem: TreeProblem::Service(message.to_string()),
         }
     }
 

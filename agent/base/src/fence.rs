@@ -21,9 +21,9 @@ pub fn fenced<R>(run: impl FnOnce() -> R) -> Result<R, Panicked> {
 }
 
 /// A value of the service's type held by the agent: it drops behind a fence.
-pub struct Outside<T>(Option<T>);
+pub struct ServiceValue<T>(Option<T>);
 
-impl<T> Outside<T> {
+impl<T> ServiceValue<T> {
     /// Holds `value`.
     pub fn new(value: T) -> Self {
         Self(Some(value))
@@ -58,7 +58,7 @@ impl<T> Outside<T> {
     }
 }
 
-impl<T> Drop for Outside<T> {
+impl<T> Drop for ServiceValue<T> {
     fn drop(&mut self) {
         let value = self.0.take();
         let _ = fenced(|| drop(value));

@@ -4,16 +4,16 @@ use crate::tree::Tree;
 
 /// A value that code may make, as far as its source shows it; or a part of one.
 #[derive(Debug, PartialEq)]
-pub enum Known {
+pub enum LiteralValue {
     /// Known only at run time.
     Unknown,
     /// A literal.
     Value(Tree),
     /// A map with these keys.
-    Map(Vec<(String, Known)>),
+    Map(Vec<(String, LiteralValue)>),
 }
 
-impl Known {
+impl LiteralValue {
     /// The whole value, if all of it is literal.
     pub fn tree(&self) -> Option<Tree> {
         match self {

@@ -8,7 +8,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, ConfigPlace, nearest, quoted};
-use super::keys::{self, Key, Shape};
+use super::keys::{self, ConfigKey, Shape};
 
 /// The prefix of an override; the section and the key follow in capitals, separated by two underscores.
 pub(crate) const PREFIX: &str = "DEBUG_AGENT__";
@@ -92,7 +92,13 @@ impl Document {
         }
     }
 
-    fn entry(&mut self, text: &str, section: &str, name: &Spanned<Name<'_>>, value: &Spanned<DeValue<'_>>) {
+    fn entry(
+        &mut self,
+        text: &str,
+        section: &str,
+        name: &Spanned<TomlName<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) {
         let place = position(&self.path, text, name.span().start);
         let Some(key) = keys::find(section, name.get_ref()) else {
             let name = name.get_ref();
@@ -145,7 +151,7 @@ impl Document {
         value: &OsString,
         file: bool,
         effective: bool,
-    ) -> Result<(), Mistake> {
+    ) -> Result<(), Complaint> {
         let Some(key) = overridable().find(|k| variable(k.section, k.name) == name) else {
             let known: Vec<String> = overridable().map(|k| variable(k.section, k.name)).collect();
             let help = match nearest(name, known.iter().map(String::as_str)) {
@@ -220,12 +226,12 @@ impl Document {
 /// The value of `environment` under which variables cannot override access.
 const PRODUCTION: &str = "production";
 
-type Name<'i> = toml::de::DeString<'i>;
+type TomlName<'i> = toml::de::DeString<'i>;
 /// Message and advice; the caller adds the place.
-type Mistake = (String, String);
+type Complaint = (String, String);
 
 /// The keys that a variable can override: all but `version`, which describes the file.
-fn overridable() -> impl Iterator<Item = &'static Key> {
+fn overridable() -> impl Iterator<Item = &'static ConfigKey> {
     keys::KEYS.iter().filter(|k| k.shape != Shape::Version)
 }
 
@@ -240,7 +246,7 @@ fn variable(section: &str, name: &str) -> String {
 }
 
 /// A table's entries in the order of the file; the parser sorts them by name.
-fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<Name<'i>>, &'t Spanned<DeValue<'i>>)> {
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<TomlName<'i>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     entries
@@ -257,7 +263,7 @@ fn position(path: &Path, text: &str, offset: usize) -> ConfigPlace {
     }
 }
 
-fn shaped(key: &Key, value: &DeValue<'_>) -> Result<Value, Mistake> {
+fn shaped(key: &ConfigKey, value: &DeValue<'_>) -> Result<Value, Complaint> {
     let dotted = keys::dotted(key.section, key.name);
     let expected = match (key.shape, value) {
         (Shape::Version, DeValue::Integer(number)) if number.as_str() == "1" && number.radix() == 10 => {
@@ -296,7 +302,7 @@ fn shaped(key: &Key, value: &DeValue<'_>) -> Result<Value, Mistake> {
     ))
 }
 
-fn from_text(key: &Key, text: &str) -> Result<Value, Mistake> {
+fn from_text(key: &ConfigKey, text: &str) -> Result<Value, Complaint> {
     if key.shape == Shape::Text {
         return Ok(Value::Text(text.to_owned()));
     }

@@ -17,7 +17,7 @@ pub(crate) enum Shape {
 
 /// One key.
 #[derive(Debug)]
-pub(crate) struct Key {
+pub(crate) struct ConfigKey {
     /// Its section; empty at the top of the file.
     pub section: &'static str,
     /// Its name in the section.
@@ -29,7 +29,7 @@ pub(crate) struct Key {
 }
 
 /// Every key of this version.
-pub(crate) const KEYS: &[Key] = &[
+pub(crate) const KEYS: &[ConfigKey] = &[
     key("", "version", Shape::Version, true),
     key("", "service", Shape::Text, true),
     key("", "instance", Shape::Text, true),
@@ -63,8 +63,8 @@ const LATER: &[(&str, &str)] = &[
     ),
 ];
 
-const fn key(section: &'static str, name: &'static str, shape: Shape, in_production: bool) -> Key {
-    Key {
+const fn key(section: &'static str, name: &'static str, shape: Shape, in_production: bool) -> ConfigKey {
+    ConfigKey {
         section,
         name,
         shape,
@@ -73,7 +73,7 @@ const fn key(section: &'static str, name: &'static str, shape: Shape, in_product
 }
 
 /// The key of that section and name.
-pub(crate) fn find(section: &str, name: &str) -> Option<&'static Key> {
+pub(crate) fn find(section: &str, name: &str) -> Option<&'static ConfigKey> {
     KEYS.iter().find(|k| k.section == section && k.name == name)
 }
 

@@ -115,7 +115,7 @@ impl Config {
         let text = trusted_file(path).map_err(|e| unreadable(e.to_string(), e.advice()))?;
         let mut document = Document::read(path, &text).map_err(ConfigErrors)?;
         let from_environment = document.override_from(variables);
-        let config = Fields {
+        let config = FieldReader {
             document: &mut document,
             folder: absolute.parent().unwrap_or(Path::new("/")),
         }
@@ -128,12 +128,12 @@ impl Config {
 }
 
 /// Takes typed fields out of a document. A missing or wrong field is recorded as a mistake, and reading goes on.
-struct Fields<'d> {
+struct FieldReader<'d> {
     document: &'d mut Document,
     folder: &'d Path,
 }
 
-impl Fields<'_> {
+impl FieldReader<'_> {
     /// Reads every field before the first `?`, so that every mistake is reported.
     fn config(&mut self, file: PathBuf, from_environment: Vec<String>) -> Option<Config> {
         self.version();

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use tower_service::Service;
 
 use super::body::{Reading, TOO_LONG};
-use super::cell::{Cell, Lesson};
+use super::cell::{Lesson, RouteCell};
 use super::{grpc, request, response};
 use debug_base::BootTime;
 use debug_points::{Counted, PatchFailure, Slot, run};
@@ -49,7 +49,7 @@ fn count<E>(answered: Result<Response, E>, counted: Option<Counted>) -> Result<R
 /// request.
 pub(crate) async fn patched<S>(
     slot: Arc<Slot>,
-    cell: Option<Arc<Cell>>,
+    cell: Option<Arc<RouteCell>>,
     request: Request<Body>,
     mut inner: S,
 ) -> Result<Response, S::Error>
@@ -77,7 +77,7 @@ where
 
 async fn answer(
     slot: &Slot,
-    cell: &Cell,
+    cell: &RouteCell,
     parts: &mut ::http::request::Parts,
     reading: &mut Reading,
 ) -> Option<Response> {

@@ -118,14 +118,14 @@ pub(crate) struct Route {
 
 /// A route that becomes a point when the call ends, also if the call is dropped.
 pub(crate) struct Lesson {
-    cell: Arc<Cell>,
+    cell: Arc<RouteCell>,
     route: Option<Route>,
     /// The count of the call, for guards on a route that was declared before its first request.
     counted: Option<Counted>,
 }
 
 impl Lesson {
-    pub(crate) fn begin(cell: Arc<Cell>, route: Route) -> Self {
+    pub(crate) fn begin(cell: Arc<RouteCell>, route: Route) -> Self {
         let known =
             cell.routes
                 .registry
@@ -175,20 +175,20 @@ pub(crate) enum Turn {
 /// handler may serve several methods (`any`) and a `MethodRouter` may be mounted under several templates: a patch of
 /// one of them must not run for another.
 #[derive(Debug)]
-pub(crate) struct Cell {
+pub(crate) struct RouteCell {
     routes: Arc<Routes>,
-    known: OnceLock<Box<Known>>,
+    known: OnceLock<Box<KnownRoute>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownRoute {
     method: &'static str,
     template: MatchedPath,
     slot: Arc<Slot>,
-    next: OnceLock<Box<Known>>,
+    next: OnceLock<Box<KnownRoute>>,
 }
 
-impl Cell {
+impl RouteCell {
     pub(crate) fn new(routes: Arc<Routes>) -> Self {
         Self {
             routes,
@@ -261,7 +261,7 @@ impl Cell {
             if let Some(missing) = &route.missing {
                 self.close(route.method, &route.template, missing);
             }
-            self.remember(Known {
+            self.remember(KnownRoute {
                 method: route.method,
                 template: route.template,
                 slot,
@@ -300,7 +300,7 @@ impl Cell {
             });
         };
         slot.mark_seen(way, passed);
-        self.remember(Known {
+        self.remember(KnownRoute {
             method,
             template: template.clone(),
             slot: slot.clone(),
@@ -325,7 +325,7 @@ impl Cell {
     }
 
     /// Appends to the list without blocking. If two requests append the same route, one entry is kept.
-    fn remember(&self, known: Known) {
+    fn remember(&self, known: KnownRoute) {
         let mut known = Box::new(known);
         let mut end = &self.known;
         loop {

@@ -27,7 +27,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use self::cell::{Cell, Lesson, Routes, Turn};
+use self::cell::{Lesson, RouteCell, Routes, Turn};
 pub use self::outside::{Marking, Outside, OutsideLayer};
 pub use self::response::check as check_answer;
 use debug_points::Registry;
@@ -87,7 +87,7 @@ impl<S> Layer<S> for HttpLayer {
             cell: self
                 .routes
                 .as_ref()
-                .map(|routes| Arc::new(Cell::new(routes.clone()))),
+                .map(|routes| Arc::new(RouteCell::new(routes.clone()))),
         }
     }
 }
@@ -97,7 +97,7 @@ impl<S> Layer<S> for HttpLayer {
 pub struct HttpService<S> {
     inner: S,
     /// The routes that all clones have met.
-    cell: Option<Arc<Cell>>,
+    cell: Option<Arc<RouteCell>>,
 }
 
 impl<S> Service<Request<Body>> for HttpService<S>
@@ -157,7 +157,7 @@ where
 
 impl<S: Clone> HttpService<S> {
     /// Takes the service that was polled ready, for a future that calls it later; leaves a clone.
-    fn take_ready(&mut self) -> (S, Option<Arc<Cell>>) {
+    fn take_ready(&mut self) -> (S, Option<Arc<RouteCell>>) {
         let clone = self.inner.clone();
         (std::mem::replace(&mut self.inner, clone), self.cell.clone())
     }

@@ -22,7 +22,7 @@ struct Passed(Vec<Arc<str>>);
 /// The agent's layers that a request has passed before it has passed every named layer. There are several if the service
 /// calls one router in a handler of another.
 #[derive(Clone, Debug, Default)]
-struct Within(Vec<Met>);
+struct PassedLayers(Vec<Met>);
 
 /// One of the agent's layers, and the route that the request had there.
 #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub(crate) struct Met {
 pub(crate) fn mark<B>(request: &mut Request<B>, met: Met) {
     request
         .extensions_mut()
-        .get_or_insert_default::<Within>()
+        .get_or_insert_default::<PassedLayers>()
         .0
         .push(met);
 }
@@ -109,7 +109,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> S::Future {
-        if let (Some(name), Some(within)) = (&self.name, request.extensions().get::<Within>()) {
+        if let (Some(name), Some(within)) = (&self.name, request.extensions().get::<PassedLayers>()) {
             for met in &within.0 {
                 met.registry.misplace(met.method, met.template.as_str(), name);
             }

@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use debug_base::{Known, Tree};
+use debug_base::{LiteralValue, Tree};
 
 /// The text that replaces a secret.
 const SECRET: &str = "‹secret›";
@@ -73,11 +73,11 @@ fn unknown(key: &str) -> String {
 ///
 /// # Errors
 /// What is wrong with the answer that the code gives.
-pub fn check(answer: &Known) -> Result<(), String> {
+pub fn check(answer: &LiteralValue) -> Result<(), String> {
     if let Some(tree) = answer.tree() {
         return from_tree(tree).map(drop);
     }
-    let Known::Map(entries) = answer else {
+    let LiteralValue::Map(entries) = answer else {
         return Ok(());
     };
     for (key, value) in entries {
@@ -85,14 +85,14 @@ pub fn check(answer: &Known) -> Result<(), String> {
             ("status" | "headers" | "body", _, Some(tree)) => {
                 from_tree(Tree::Map(vec![(key.clone(), tree)])).map(drop)?;
             }
-            ("headers", Known::Map(headers), None) => {
+            ("headers", LiteralValue::Map(headers), None) => {
                 for (name, value) in headers {
                     // The name can be wrong even if the value is not known.
                     let value = value.tree().unwrap_or(Tree::Str(String::new()));
                     header_map(Tree::Map(vec![(name.clone(), value)]))?;
                 }
             }
-            ("status", Known::Map(_), None) => return Err(format!("{STATUS}, not a map")),
+            ("status", LiteralValue::Map(_), None) => return Err(format!("{STATUS}, not a map")),
             ("status" | "headers" | "body", ..) => {}
             (other, ..) => return Err(unknown(other)),
         }
@@ -178,8 +178,8 @@ fn typed_body(value: Tree) -> Result<(Option<&'static str>, Body), String> {
         Tree::Str(text) => (Some(TEXT), Body::from(text)),
         Tree::Secret(_) => (Some(TEXT), Body::from(SECRET)),
         Tree::Map(_) | Tree::Seq(_) => {
-            let json =
-                serde_json::to_vec(&Shown(&value)).map_err(|error| format!("`body` is not JSON: {error}"))?;
+            let json = serde_json::to_vec(&ShownTree(&value))
+                .map_err(|error| format!("`body` is not JSON: {error}"))?;
             (Some("application/json"), Body::from(json))
         }
         other => {
@@ -205,9 +205,9 @@ fn kind(tree: &Tree) -> &'static str {
 }
 
 /// Serializes a tree with its secrets replaced.
-struct Shown<'a>(&'a Tree);
+struct ShownTree<'a>(&'a Tree);
 
-impl Serialize for Shown<'_> {
+impl Serialize for ShownTree<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Tree::Null => serializer.serialize_unit(),
@@ -222,14 +222,14 @@ impl Serialize for Shown<'_> {
                 let mut list = serializer.serialize_seq(Some(items.len()))?;
                 items
                     .iter()
-                    .try_for_each(|item| list.serialize_element(&Shown(item)))?;
+                    .try_for_each(|item| list.serialize_element(&ShownTree(item)))?;
                 list.end()
             }
             Tree::Map(entries) => {
                 let mut map = serializer.serialize_map(Some(entries.len()))?;
                 entries
                     .iter()
-                    .try_for_each(|(key, value)| map.serialize_entry(key, &Shown(value)))?;
+                    .try_for_each(|(key, value)| map.serialize_entry(key, &ShownTree(value)))?;
                 map.end()
             }
         }

@@ -3,7 +3,7 @@
 //! Invariant: a value that another lease left is never taken for the layer's own, so it is never replaced by an earlier
 //! value.
 
-use super::merge::{Left, Why};
+use super::merge::{KeptBecause, KeptPlace};
 use debug_base::Tree;
 
 /// A place, from the state's root, and the lease that left its value there.
@@ -15,10 +15,10 @@ pub(crate) struct Dispute {
 
 /// The disputes that `left` of `lease` brings to a layer at `path`. `depth`: number of leading segments of `path` known to be
 /// current.
-pub(crate) fn disputes(lease: u64, left: &[Left], path: &[String], depth: usize) -> Vec<Dispute> {
+pub(crate) fn disputes(lease: u64, left: &[KeptPlace], path: &[String], depth: usize) -> Vec<Dispute> {
     let known = path.get(..depth).unwrap_or(path);
-    let overlap = |left: &&Left| left.place.iter().zip(known).all(|(one, other)| one == other);
-    let place = |left: &Left| match left.place.starts_with(path) {
+    let overlap = |left: &&KeptPlace| left.place.iter().zip(known).all(|(one, other)| one == other);
+    let place = |left: &KeptPlace| match left.place.starts_with(path) {
         true => left.place.clone(),
         false => path.to_vec(),
     };
@@ -36,7 +36,7 @@ pub(crate) struct OwnPart {
     pub ours: Option<Tree>,
     pub target: Option<Tree>,
     /// Disputed parts that keep a value other than the target.
-    pub left: Vec<Left>,
+    pub left: Vec<KeptPlace>,
 }
 
 impl OwnPart {
@@ -77,9 +77,9 @@ impl OwnPart {
             _ => ((live.cloned(), live.cloned()), &[][..]),
         };
         (self.ours, self.target) = values;
-        self.left.push(Left {
+        self.left.push(KeptPlace {
             place: [path, below].concat(),
-            why: Why::Below(lease),
+            why: KeptBecause::Below(lease),
         });
     }
 }

@@ -16,16 +16,16 @@ pub enum Otherwise {
 
 /// A place that kept its value although the merge should have replaced it.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Left {
+pub struct KeptPlace {
     /// From the state's root.
     pub place: Vec<String>,
     /// Why it did.
-    pub why: Why,
+    pub why: KeptBecause,
 }
 
 /// Reason why a place kept its value.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Why {
+pub enum KeptBecause {
     /// The service wrote there.
     Changed,
     /// The changed element cannot be told from others, or is gone.
@@ -40,7 +40,7 @@ pub enum Why {
     Moved,
 }
 
-impl Why {
+impl KeptBecause {
     /// The reason in words; paths are shown from `root`.
     pub fn words(&self, place: &[String], root: &Path) -> String {
         match self {
@@ -76,7 +76,7 @@ impl Why {
 #[derive(Clone, Debug)]
 pub(crate) struct Merged {
     pub value: Option<Tree>,
-    pub left: Vec<Left>,
+    pub left: Vec<KeptPlace>,
 }
 
 /// Undoes a change from `target` to `ours` in `live`, which the service may have changed too. Changes by the service alone
@@ -105,7 +105,7 @@ struct Merging<'a> {
     otherwise: Otherwise,
     here: Here<'a>,
     place: Vec<String>,
-    left: Vec<Left>,
+    left: Vec<KeptPlace>,
 }
 
 impl Merging<'_> {
@@ -136,13 +136,13 @@ impl Merging<'_> {
             }
             _ => match self.otherwise {
                 Otherwise::Force => target.cloned(),
-                Otherwise::Keep => self.leave(live, Why::Changed),
+                Otherwise::Keep => self.leave(live, KeptBecause::Changed),
             },
         }
     }
 
-    fn leave(&mut self, live: Option<&Tree>, why: Why) -> Option<Tree> {
-        self.left.push(Left {
+    fn leave(&mut self, live: Option<&Tree>, why: KeptBecause) -> Option<Tree> {
+        self.left.push(KeptPlace {
             place: self.place.clone(),
             why,
         });
@@ -190,7 +190,7 @@ impl Merging<'_> {
             if self.otherwise == Otherwise::Force {
                 return target.to_vec();
             }
-            self.leave(None, Why::Changed);
+            self.leave(None, KeptBecause::Changed);
             return live.to_vec();
         }
         let mut merged = live.to_vec();
@@ -228,7 +228,7 @@ impl Merging<'_> {
                         },
                         Doubt::Gone(path) => Doubt::Gone([self.place.clone(), path].concat()),
                     };
-                    self.leave(None, Why::Doubt(doubt));
+                    self.leave(None, KeptBecause::Doubt(doubt));
                 }
             }
         }

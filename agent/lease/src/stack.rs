@@ -7,7 +7,7 @@
 //! place that cannot be identified is not written. No function here uses a lock, a clock or a type of the service.
 
 use super::disputed::{Dispute, OwnPart, disputes};
-use super::merge::{Left, Otherwise, Why, merge};
+use super::merge::{KeptBecause, KeptPlace, Otherwise, merge};
 use debug_base::{
     Basis, BootTime, Doubt, Evidence, Here, Orders, Trail, Tree, alike, changed_places, follow, is_in_order,
 };
@@ -142,7 +142,7 @@ impl WriteLayer {
     }
 
     /// Records what an ended layer above left in place.
-    fn dispute(&mut self, lease: u64, left: &[Left], is_found: bool) {
+    fn dispute(&mut self, lease: u64, left: &[KeptPlace], is_found: bool) {
         let depth = match (&self.anchor.list, is_found) {
             (Some((depth, _)), false) => *depth,
             _ => self.path.len(),
@@ -240,7 +240,7 @@ pub struct Ending {
     /// Layer above that covers the place: the live value stays and that layer's base was changed instead.
     pub covered_by: Option<u64>,
     /// Parts that were not undone.
-    pub left: Vec<Left>,
+    pub left: Vec<KeptPlace>,
 }
 
 impl Ending {
@@ -251,9 +251,9 @@ impl Ending {
         if self.covered_by.is_none() && self.basis.is_some() {
             self.stands = Some(live.at(&place).cloned());
         }
-        self.left = vec![Left {
+        self.left = vec![KeptPlace {
             place,
-            why: Why::Unfit,
+            why: KeptBecause::Unfit,
         }];
         self.layer.conflict = self.left.iter().map(|left| left.place.clone()).collect();
     }
@@ -263,11 +263,11 @@ impl Ending {
     pub fn keep_to_conflict(&mut self, live: &Tree) {
         let known = |place: &[String]| self.layer.conflict.iter().any(|known| place.starts_with(known));
         let differing = live.differences(&self.tree).into_iter().map(|(place, ..)| place);
-        let moved: Vec<Left> = differing
+        let moved: Vec<KeptPlace> = differing
             .filter(|place| !known(place))
-            .map(|place| Left {
+            .map(|place| KeptPlace {
                 place,
-                why: Why::Moved,
+                why: KeptBecause::Moved,
             })
             .collect();
         self.left.extend(moved);
@@ -341,9 +341,9 @@ pub fn end(
                     let place = ending.layer.path.clone();
                     ending.stands = Some(view.at(&place).cloned());
                     ending.as_before = false;
-                    ending.left = vec![Left {
+                    ending.left = vec![KeptPlace {
                         place,
-                        why: Why::Inside(inside),
+                        why: KeptBecause::Inside(inside),
                     }];
                 }
             }
@@ -358,9 +358,9 @@ pub fn end(
                 stands: None,
                 as_before: false,
                 covered_by: None,
-                left: vec![Left {
+                left: vec![KeptPlace {
                     place,
-                    why: Why::Doubt(doubt),
+                    why: KeptBecause::Doubt(doubt),
                 }],
             }
         }
@@ -368,7 +368,7 @@ pub fn end(
     // The layers below are located too: otherwise the agent's own undo around them could hide their elements from a later
     // lookup.
     let mut below = Vec::new();
-    let left: Vec<Left> = ending
+    let left: Vec<KeptPlace> = ending
         .left
         .iter()
         .filter(|left| may_be_ours(left, &view))
@@ -391,8 +391,8 @@ pub fn end(
 
 /// Whether a value left by an ended layer may be the one it wrote. A changed leaf is the service's own. Of a changed list
 /// only some elements may be.
-fn may_be_ours(left: &Left, view: &Tree) -> bool {
-    left.why != Why::Changed || matches!(view.at(&left.place), Some(Tree::Seq(_)))
+fn may_be_ours(left: &KeptPlace, view: &Tree) -> bool {
+    left.why != KeptBecause::Changed || matches!(view.at(&left.place), Some(Tree::Seq(_)))
 }
 
 /// The place to report for a layer that was not found: the list it was in, or else its path.
@@ -444,9 +444,9 @@ fn undone(layer: WriteLayer, view: &mut Tree, otherwise: Otherwise, orders: &dyn
     let mut left = [claim.left, merged.left].concat();
     match view.clone().with(&path, merged.value, &layer.anchor.order) {
         Ok(next) => *view = next,
-        Err(_) => left.push(Left {
+        Err(_) => left.push(KeptPlace {
             place: path.clone(),
-            why: Why::Unfit,
+            why: KeptBecause::Unfit,
         }),
     }
     let stands = view.at(&path).cloned();
@@ -574,7 +574,7 @@ pub fn look(layers: &mut [WriteLayer], live: &Tree, orders: &dyn Orders) {
 }
 
 /// Removes a layer from its stack but keeps what it wrote, as listed in `left`.
-pub fn abandon(layers: &mut Vec<WriteLayer>, lease: u64, left: &[Left]) {
+pub fn abandon(layers: &mut Vec<WriteLayer>, lease: u64, left: &[KeptPlace]) {
     for below in layers.iter_mut().take_while(|layer| layer.lease < lease) {
         below.dispute(lease, left, true);
     }

@@ -20,11 +20,11 @@ use debug_base::BootTime;
 
 /// All leases of the process.
 pub struct Leases {
-    inner: Mutex<Inner>,
+    inner: Mutex<Table>,
     changed: Condvar,
 }
 
-struct Inner {
+struct Table {
     next: u64,
     /// In force, by id. Includes leases with a failed undo.
     open: BTreeMap<u64, Lease>,
@@ -151,7 +151,7 @@ pub struct Ended {
 impl Leases {
     /// Creates an empty table; the first id is `highest + 1`.
     pub fn after(highest: u64) -> Self {
-        let inner = Inner {
+        let inner = Table {
             next: highest + 1,
             open: BTreeMap::new(),
             ending: BTreeMap::new(),
@@ -169,7 +169,7 @@ impl Leases {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Table> {
         // INVARIANT: no service code runs under this lock, so a panic cannot leave the table half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -334,7 +334,7 @@ impl Leases {
     }
 }
 
-impl Inner {
+impl Table {
     fn find(&self, id: u64) -> Result<&Lease, EndError> {
         if let Some(lease) = self.open.get(&id) {
             return Ok(lease);

@@ -3,15 +3,15 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::{AttrStyle, Attribute, Error, Ident, ItemFn, LitStr, Result, ReturnType};
 
-use crate::options::Options;
-use crate::signature::{self, Argument};
+use crate::options::MacroOptions;
+use crate::signature::{self, Parameter};
 
 /// Expands `#[patchable]`: the function, and its registration as a point.
 ///
 /// # Errors
 /// The reason, at the token that is not supported.
 pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStream> {
-    let options: Options = syn::parse2(options)?;
+    let options: MacroOptions = syn::parse2(options)?;
     let function: ItemFn = syn::parse2(item)
         .map_err(|error| Error::new(error.span(), format!("only a function can be patchable: {error}")))?;
     let arguments = signature::arguments(&function)?;
@@ -30,7 +30,7 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStr
         false => signature::watch_only_result(&function.sig.output),
     };
     signature::refuse_self(&arguments, watch_only.is_none().then_some(&function.sig.output))?;
-    let point = Point {
+    let point = PointExpansion {
         function,
         arguments,
         options,
@@ -43,17 +43,17 @@ pub(crate) fn expand(options: TokenStream, item: TokenStream) -> Result<TokenStr
     })
 }
 
-struct Point {
+struct PointExpansion {
     function: ItemFn,
-    arguments: Vec<Argument>,
-    options: Options,
+    arguments: Vec<Parameter>,
+    options: MacroOptions,
     /// Why the point takes no patches.
     watch_only: Option<&'static str>,
 }
 
 // Generated code has mixed-site spans. With the caller's spans the registration would count as the service's own code
 // and fail where the service forbids `unsafe_code`. Items are not hygienic, hence their long names.
-impl Point {
+impl PointExpansion {
     /// Three functions: the original, a cold twin that asks the patch, and the function itself, which only dispatches.
     /// Both calls are tail calls, so the dispatch needs no stack frame: load, test, jump. The compiler inlines a short
     /// original; a long one stays separate and costs one more jump.
@@ -285,7 +285,7 @@ impl Point {
     /// The names of the arguments in generated code. Lints look only at names that the service's author wrote, so these
     /// get new spans: `_unused` is used here.
     fn names(&self) -> Vec<Ident> {
-        self.arguments.iter().map(Argument::generated).collect()
+        self.arguments.iter().map(Parameter::generated).collect()
     }
 
     fn types(&self) -> Vec<&syn::Type> {

@@ -7,13 +7,13 @@ const MAX_NAME_LEN: usize = 200;
 
 /// The options in the parentheses of `#[patchable(…)]`.
 #[derive(Default)]
-pub(crate) struct Options {
+pub(crate) struct MacroOptions {
     pub(crate) name: Option<LitStr>,
     pub(crate) skip: Vec<Ident>,
     pub(crate) watch_only: bool,
 }
 
-impl Parse for Options {
+impl Parse for MacroOptions {
     fn parse(input: ParseStream<'_>) -> Result<Self> {
         let mut options = Self::default();
         while !input.is_empty() {
@@ -26,7 +26,7 @@ impl Parse for Options {
     }
 }
 
-impl Options {
+impl MacroOptions {
     fn parse_one(&mut self, input: ParseStream<'_>) -> Result<()> {
         let key: Ident = input.parse()?;
         match key.to_string().as_str() {

@@ -6,14 +6,14 @@ use syn::{
 };
 
 /// One argument of a function that may be a point.
-pub(crate) struct Argument {
+pub(crate) struct Parameter {
     /// Its own name or, for a pattern, `arg0`, `arg1` and so on.
     pub(crate) name: Ident,
     /// The argument as it was written.
     pub(crate) written: PatType,
 }
 
-impl Argument {
+impl Parameter {
     /// The argument's name with a mixed-site span, for generated code.
     pub(crate) fn generated(&self) -> Ident {
         let mut name = self.name.clone();
@@ -26,7 +26,7 @@ impl Argument {
 ///
 /// # Errors
 /// The reason, at the token that is not supported.
-pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Argument>> {
+pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Parameter>> {
     refuse_qualifiers(&function.sig)?;
     refuse_generics(&function.sig)?;
     function
@@ -42,7 +42,7 @@ pub(crate) fn arguments(function: &ItemFn) -> Result<Vec<Argument>> {
 ///
 /// # Errors
 /// At the token.
-pub(crate) fn refuse_self(arguments: &[Argument], output: Option<&ReturnType>) -> Result<()> {
+pub(crate) fn refuse_self(arguments: &[Parameter], output: Option<&ReturnType>) -> Result<()> {
     let mut types = arguments
         .iter()
         .map(|argument| argument.written.ty.to_token_stream())
@@ -110,7 +110,7 @@ fn refuse_generics(signature: &Signature) -> Result<()> {
 const GENERIC: &str =
     "generic functions are not supported yet: make a point of a function with types of its own";
 
-fn argument(index: usize, input: &FnArg) -> Result<Argument> {
+fn argument(index: usize, input: &FnArg) -> Result<Parameter> {
     let written = match input {
         FnArg::Receiver(receiver) => {
             let why = "methods need a later version: make a point of a free function that the method calls";
@@ -136,7 +136,7 @@ fn argument(index: usize, input: &FnArg) -> Result<Argument> {
     }
     let name =
         plain_name(&written.pat).unwrap_or_else(|| format_ident!("arg{index}", span = Span::mixed_site()));
-    Ok(Argument { name, written })
+    Ok(Parameter { name, written })
 }
 
 fn plain_name(pattern: &Pat) -> Option<Ident> {

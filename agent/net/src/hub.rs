@@ -59,7 +59,7 @@ pub(crate) struct Activity {
 }
 
 /// A place among the unfinished handshakes; dropping it frees the place.
-pub(crate) struct Turn<D: Dispatch> {
+pub(crate) struct HandshakeSlot<D: Dispatch> {
     hub: Rc<Hub<D>>,
     number: u64,
     displaced: oneshot::Receiver<()>,
@@ -92,7 +92,7 @@ impl<D: Dispatch> Hub<D> {
 
     /// Takes a place for a handshake. If there is none, it displaces the oldest silent handshake, or else the oldest:
     /// it costs an attacker next to nothing to connect and stay silent.
-    pub(crate) fn begin_handshake(self: &Rc<Self>) -> Turn<D> {
+    pub(crate) fn begin_handshake(self: &Rc<Self>) -> HandshakeSlot<D> {
         let (number, (displace, displaced)) = (self.number(), oneshot::channel());
         let mut handshakes = self.handshakes.borrow_mut();
         while handshakes.len() >= self.bounds.handshakes {
@@ -104,7 +104,7 @@ impl<D: Dispatch> Hub<D> {
             begun: false,
             _displace: displace,
         });
-        Turn {
+        HandshakeSlot {
             hub: Rc::clone(self),
             number,
             displaced,
@@ -198,7 +198,7 @@ impl<D: Dispatch> Hub<D> {
     }
 }
 
-impl<D: Dispatch> Turn<D> {
+impl<D: Dispatch> HandshakeSlot<D> {
     /// The callback for the first bytes of the handshake.
     pub(crate) fn beginning(&self) -> impl FnOnce() + use<D> {
         let (hub, number) = (Rc::clone(&self.hub), self.number);
@@ -216,7 +216,7 @@ impl<D: Dispatch> Turn<D> {
     }
 }
 
-impl<D: Dispatch> Drop for Turn<D> {
+impl<D: Dispatch> Drop for HandshakeSlot<D> {
     fn drop(&mut self) {
         self.hub
             .handshakes

@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::Dispatch;
 use super::bounds::Bounds;
 use super::connection::Accepted;
-use super::hub::{Hub, Turn};
+use super::hub::{HandshakeSlot, Hub};
 use super::refused::Refused;
 use super::session::serve;
 use super::tls::Tls;
@@ -210,7 +210,11 @@ async fn listen_on<D: Dispatch>(listening: &mut Option<tokio::net::TcpListener>,
     .await;
 }
 
-fn admit<D: Dispatch>(hub: &Rc<Hub<D>>, stream: TcpStream, peer: SocketAddr) -> Option<(Accepted, Turn<D>)> {
+fn admit<D: Dispatch>(
+    hub: &Rc<Hub<D>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+) -> Option<(Accepted, HandshakeSlot<D>)> {
     match Accepted::new(stream, peer) {
         Ok(accepted) => Some((accepted, hub.begin_handshake())),
         Err(why) => {
@@ -221,7 +225,7 @@ fn admit<D: Dispatch>(hub: &Rc<Hub<D>>, stream: TcpStream, peer: SocketAddr) -> 
 }
 
 /// One connection: authenticates it, then serves it.
-async fn connect<D: Dispatch>(hub: Rc<Hub<D>>, accepted: Accepted, mut turn: Turn<D>) {
+async fn connect<D: Dispatch>(hub: Rc<Hub<D>>, accepted: Accepted, mut turn: HandshakeSlot<D>) {
     let peer = accepted.peer();
     let mut stopping = hub.stopping.clone();
     let begun = turn.beginning();

@@ -86,7 +86,7 @@ pub fn run<R>(
     now: BootTime,
     attempt: impl FnOnce(BootTime) -> Result<R, PatchFailure>,
 ) -> Option<R> {
-    let _running = Running::enter()?;
+    let _running = RunningPatch::enter()?;
     let (outcome, took) = match world::remaining_stack() {
         Some(left) if MIN_STACK <= left => {
             let place = layer.begins();
@@ -121,9 +121,9 @@ fn fence<R>(inside: impl FnOnce() -> R) -> Option<R> {
 }
 
 /// Exists while a patch runs on this thread.
-struct Running;
+struct RunningPatch;
 
-impl Running {
+impl RunningPatch {
     /// `None` if a patch is already running on this thread, or the thread is ending.
     fn enter() -> Option<Self> {
         let already = RUNNING.try_with(|running| running.replace(true)).unwrap_or(true);
@@ -131,7 +131,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningPatch {
     fn drop(&mut self) {
         // The flag of an ending thread no longer exists.
         let _ = RUNNING.try_with(|running| running.set(false));

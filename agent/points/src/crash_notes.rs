@@ -66,7 +66,7 @@ const CLEARING: u32 = 1 << 30;
 
 /// A call, to be ended.
 #[derive(Debug)]
-pub struct Note {
+pub struct CallNote {
     /// `None`: it runs without a note.
     slot: Option<usize>,
     /// Whether the call wrote the note, so that it must be cleared later.
@@ -115,7 +115,7 @@ impl CrashNotes {
 
     /// Notes that a call of a lease's patch begins. `None` if there is no file. While all slots are in use, notes are paused or a
     /// note cannot be written, the file says that calls run without one.
-    pub fn begins(&self, lease: u64) -> Option<Note> {
+    pub fn begins(&self, lease: u64) -> Option<CallNote> {
         let file = self.file.as_ref()?;
         loop {
             if self.resumed(file) {
@@ -127,7 +127,7 @@ impl CrashNotes {
             self.unnoted.fetch_add(1, Ordering::SeqCst);
             // A thread that ended the pause meanwhile may have looked before this call was counted.
             if self.paused.load(Ordering::SeqCst) != 0 {
-                return Some(Note {
+                return Some(CallNote {
                     slot: None,
                     is_new: false,
                 });
@@ -137,7 +137,7 @@ impl CrashNotes {
     }
 
     /// Notes a call. `None` if all slots are in use or the note cannot be written.
-    fn noted(&self, file: &File, lease: u64) -> Option<Note> {
+    fn noted(&self, file: &File, lease: u64) -> Option<CallNote> {
         let slot = self.slot_of(lease)?;
         let state = &self.slots[slot].state;
         let is_written = state.fetch_add(1, Ordering::AcqRel) & WRITTEN != 0;
@@ -148,14 +148,14 @@ impl CrashNotes {
             }
             state.fetch_or(WRITTEN, Ordering::AcqRel);
         }
-        Some(Note {
+        Some(CallNote {
             slot: Some(slot),
             is_new: !is_written,
         })
     }
 
     /// Ends a call.
-    pub fn ends(&self, note: Note) {
+    pub fn ends(&self, note: CallNote) {
         match note.slot {
             Some(slot) => drop(self.slots[slot].state.fetch_sub(1, Ordering::AcqRel)),
             None => drop(self.unnoted.fetch_sub(1, Ordering::SeqCst)),
@@ -388,7 +388,7 @@ mod tests {
     fn leases_beyond_the_places_are_not_noted_which_is_noted() {
         let folder = tempfile::tempdir().unwrap();
         let (inside, _) = CrashNotes::begin(folder.path());
-        let places: Vec<Note> = (1..=64).map(|lease| inside.begins(lease).unwrap()).collect();
+        let places: Vec<CallNote> = (1..=64).map(|lease| inside.begins(lease).unwrap()).collect();
         assert!(inside.works());
         let beyond = inside.begins(65).unwrap();
         assert!(!inside.works(), "for a while");

@@ -62,11 +62,11 @@ fn all_orders(play: impl Fn() + Send + Sync + 'static) -> usize {
 }
 
 /// Answers with the id of its lease, or fails.
-struct Code {
+struct LoomCode {
     fails: bool,
 }
 
-impl PatchCode for Code {
+impl PatchCode for LoomCode {
     fn call(&self, lease: u64, _: BootTime, _: Vec<Tree>) -> Result<Tree, PatchFailure> {
         match self.fails {
             true => Err(PatchFailure::Threw("no".to_owned())),
@@ -81,13 +81,13 @@ impl PatchCode for Code {
 
 /// Counts the events it receives.
 #[derive(Default)]
-struct Heard {
+struct LoomHeard {
     ran: AtomicUsize,
     failed: AtomicUsize,
     tripped: AtomicUsize,
 }
 
-impl Observer for Heard {
+impl Observer for LoomHeard {
     fn called(&self, _: BootTime) {}
 
     fn ran(&self, _: u64, _: Duration) {
@@ -104,9 +104,9 @@ impl Observer for Heard {
 }
 
 /// A point and the history of its layers. Each flag is set after the event it records.
-struct Point {
+struct LoomPoint {
     slot: Slot,
-    heard: Arc<Heard>,
+    heard: Arc<LoomHeard>,
     /// By lease id.
     made: [AtomicBool; 3],
     ended: [AtomicBool; 3],
@@ -114,7 +114,7 @@ struct Point {
     ending: [AtomicBool; 3],
 }
 
-impl Point {
+impl LoomPoint {
     fn new() -> Arc<Self> {
         let flags = || std::array::from_fn(|_| AtomicBool::new(false));
         let slot = Slot::new("twice", file!(), line!(), || Facts::new(&[], None));
@@ -130,7 +130,7 @@ impl Point {
     }
 
     fn push(&self, lease: u64, fails: bool) {
-        let layer = Layer::new(lease, DEADLINE, Arc::new(Code { fails }), self.heard.clone());
+        let layer = Layer::new(lease, DEADLINE, Arc::new(LoomCode { fails }), self.heard.clone());
         assert!(!layer.has_ended(), "likewise");
         self.slot.push(Arc::new(layer)).unwrap();
         flag(&self.made, lease).store(true, Ordering::Release);
@@ -199,7 +199,7 @@ fn flag(flags: &[AtomicBool; 3], lease: u64) -> &AtomicBool {
     &flags[at(lease)]
 }
 
-fn beside(point: &Arc<Point>, work: impl FnOnce(&Point) + 'static) -> thread::JoinHandle<()> {
+fn beside(point: &Arc<LoomPoint>, work: impl FnOnce(&LoomPoint) + 'static) -> thread::JoinHandle<()> {
     let point = point.clone();
     thread::spawn(move || work(&point))
 }
@@ -207,7 +207,7 @@ fn beside(point: &Arc<Point>, work: impl FnOnce(&Point) + 'static) -> thread::Jo
 #[test]
 fn a_patch_that_is_made_called_and_expires() {
     let orders = all_orders(|| {
-        let point = Point::new();
+        let point = LoomPoint::new();
         let making = beside(&point, |point| point.push(1, false));
         let clock = beside(&point, |_| set_clock(DEADLINE));
         point.check_call();
@@ -223,7 +223,7 @@ fn a_patch_that_is_made_called_and_expires() {
 #[test]
 fn one_patch_is_made_while_another_ends() {
     let orders = all_orders(|| {
-        let point = Point::new();
+        let point = LoomPoint::new();
         point.push(1, false);
         let stacking = beside(&point, |point| point.push(2, false));
         let reverting = beside(&point, |point| point.end(1));
@@ -240,7 +240,7 @@ fn one_patch_is_made_while_another_ends() {
 #[test]
 fn the_last_patch_ends_while_a_new_one_is_made() {
     let orders = all_orders(|| {
-        let point = Point::new();
+        let point = LoomPoint::new();
         point.push(1, false);
         let reverting = beside(&point, |point| point.end(1));
         let making = beside(&point, |point| {
@@ -258,7 +258,7 @@ fn the_last_patch_ends_while_a_new_one_is_made() {
 #[test]
 fn everything_at_once() {
     let orders = all_orders(|| {
-        let point = Point::new();
+        let point = LoomPoint::new();
         point.push(1, false);
         let stacking = beside(&point, |point| {
             point.push(2, false);
@@ -281,7 +281,7 @@ fn everything_at_once() {
 #[test]
 fn counting_and_patching_meet() {
     let orders = all_orders(|| {
-        let point = Point::new();
+        let point = LoomPoint::new();
         let watch = point.slot.watch();
         let making = beside(&point, |point| {
             point.push(1, false);
@@ -308,7 +308,7 @@ fn counting_and_patching_meet() {
 #[test]
 fn two_callers_trip_the_breaker_once() {
     let orders = all_orders(|| {
-        let point = Point::new();
+        let point = LoomPoint::new();
         point.push(1, true);
         for _ in 0..4 {
             assert_eq!(point.ask(), None);

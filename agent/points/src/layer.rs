@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::breaker::{Breaker, Tripped};
 use super::world::{ArcSwapOption, AtomicBool, AtomicU64};
-use crate::crash_notes::Note;
+use crate::crash_notes::CallNote;
 use debug_base::{BootTime, Tree};
 
 /// Frozen code in force at a point.
@@ -65,11 +65,11 @@ pub trait Observer: Send + Sync {
     /// which code answers.
     fn called(&self, now: BootTime);
     /// A call of the patch begins. The observer may leave a note in case the process ends during the call.
-    fn begins(&self, _lease: u64) -> Option<Note> {
+    fn begins(&self, _lease: u64) -> Option<CallNote> {
         None
     }
     /// The call has ended, with any outcome.
-    fn ends(&self, _place: Note) {}
+    fn ends(&self, _place: CallNote) {}
     /// The layer is gone: no call of it runs or will begin.
     fn gone(&self, _lease: u64) {}
     /// A call was answered by the patch.
@@ -267,12 +267,12 @@ impl Layer {
     }
 
     /// Tells the observer that a call begins.
-    pub(crate) fn begins(&self) -> Option<Note> {
+    pub(crate) fn begins(&self) -> Option<CallNote> {
         self.observer.begins(self.lease)
     }
 
     /// Tells the observer that the call has ended.
-    pub(crate) fn ends(&self, place: Note) {
+    pub(crate) fn ends(&self, place: CallNote) {
         self.observer.ends(place);
     }
 

@@ -27,7 +27,7 @@ pub use breaker::Tripped;
 pub use call::PANIC_ABORTS;
 pub use call::run;
 pub use call::{Arguments, call};
-pub use crash_notes::{CrashNotes, FoundAfterCrash, Note, SWEEP_EVERY};
+pub use crash_notes::{CallNote, CrashNotes, FoundAfterCrash, SWEEP_EVERY};
 pub use layer::{Failed, Layer, Observer, PatchCode, PatchFailure, Stats};
 pub use probe::Probe;
 pub use probe::{Makes, NO_ERR, NO_RESULT};

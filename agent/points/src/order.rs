@@ -20,17 +20,17 @@ pub(crate) struct Order {
     pub(crate) next: AtomicU32,
     /// By name, the routes that a patch would leave unprotected, and why.
     pub(crate) misplaced: RwLock<BTreeMap<String, String>>,
-    pub(crate) news: News,
+    pub(crate) news: ThreadNews,
 }
 
 /// Messages found on service threads, to be logged by an agent thread.
 #[derive(Default)]
-pub(crate) struct News {
+pub(crate) struct ThreadNews {
     pub(crate) waiting: Mutex<Vec<String>>,
     pub(crate) bell: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-impl fmt::Debug for News {
+impl fmt::Debug for ThreadNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("News")
             .field("waiting", &self.waiting)

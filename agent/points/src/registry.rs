@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::layer::{Failed, Layer};
 use super::order::Order;
 use super::probe::Makes;
-use super::slot::{Given, Kind, Slot};
+use super::slot::{GivenArgument, Kind, Slot};
 use debug_base::BootTime;
 
 /// All `#[patchable]` functions in the binary.
@@ -79,7 +79,7 @@ pub struct PointInfo {
     /// File and line of a function.
     pub place: Option<(&'static str, u32)>,
     /// Its arguments, in order.
-    pub arguments: Vec<Given>,
+    pub arguments: Vec<GivenArgument>,
     /// Why it cannot be patched, if it cannot.
     pub not_patchable: Option<Cow<'static, str>>,
     /// The results that can be made from a patch's answer (patchable functions).

@@ -19,7 +19,7 @@ pub enum Kind {
 
 /// An argument of a point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Given {
+pub struct GivenArgument {
     /// Name in the source; `arg0` and so on for a pattern.
     pub name: &'static str,
     /// Whether it is passed to patches; otherwise they get `()`.
@@ -30,7 +30,7 @@ pub struct Given {
 #[derive(Debug)]
 pub struct Facts {
     /// Its arguments, in order.
-    pub arguments: Vec<Given>,
+    pub arguments: Vec<GivenArgument>,
     /// Why it cannot be patched, if it cannot.
     pub not_patchable: Option<&'static str>,
     /// The results that can be made from a patch's answer; `None` if no patch is possible, or for a route.
@@ -42,7 +42,7 @@ impl Facts {
     pub fn new(arguments: &[(&'static str, bool)], not_patchable: Option<&'static str>) -> Self {
         let arguments = arguments
             .iter()
-            .map(|&(name, given)| Given { name, given })
+            .map(|&(name, given)| GivenArgument { name, given })
             .collect();
         Self {
             arguments,
@@ -206,7 +206,7 @@ impl Slot {
     }
 
     /// Its arguments, in order.
-    pub fn arguments(&self) -> Vec<Given> {
+    pub fn arguments(&self) -> Vec<GivenArgument> {
         (self.facts)().arguments
     }
 

@@ -6,17 +6,17 @@ use std::time::Duration;
 use rhai::{Dynamic, Engine, Module, OptimizationLevel};
 
 use super::library;
-use super::meter::{self, Bounds, MAX_ITEMS, MAX_STRING};
+use super::meter::{self, MAX_ITEMS, MAX_STRING, RunBounds};
 use debug_base::BootTime;
 
 /// Bounds of an eval: a million operations, 5 s.
-pub const EVAL: Bounds = Bounds {
+pub const EVAL: RunBounds = RunBounds {
     operations: 1_000_000,
     time: Duration::from_secs(5),
     patient: false,
 };
 /// Bounds of a patched call, which runs on a service thread: 100,000 operations, 10 ms of processor time.
-pub const PATCH: Bounds = Bounds {
+pub const PATCH: RunBounds = RunBounds {
     operations: 100_000,
     time: Duration::from_millis(10),
     patient: true,
@@ -93,7 +93,7 @@ fn bare() -> Engine {
 /// # Errors
 /// The name of a limit that does not hold.
 pub fn self_test() -> Result<(), &'static str> {
-    let bounds = Bounds {
+    let bounds = RunBounds {
         operations: 2_000,
         time: Duration::from_secs(5),
         patient: false,

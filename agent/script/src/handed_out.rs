@@ -8,6 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use rhai::{Array, Dynamic, EvalAltResult, Map, Position, Target};
 
+use crate::ScriptResult;
 use crate::walk::Uses;
 use debug_base::known_names;
 
@@ -60,12 +61,7 @@ impl HandedOut {
     ///
     /// # Errors
     /// The name is read, and the agent handed out the map.
-    pub fn missing<'a>(
-        &self,
-        uses: &Uses,
-        map: &'a mut Map,
-        name: &str,
-    ) -> Option<Result<Target<'a>, Box<EvalAltResult>>> {
+    pub fn missing<'a>(&self, uses: &Uses, map: &'a mut Map, name: &str) -> Option<ScriptResult<Target<'a>>> {
         if uses.assigns(name) {
             return Some(map.entry(name.into()).or_insert(Dynamic::UNIT).try_into());
         }

@@ -4,28 +4,27 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use crate::ScriptResult;
 use debug_base::Path;
-use rhai::{Array, Dynamic, EvalAltResult, Map};
+use rhai::{Array, Dynamic, Map};
 
 /// Limits on the search for handles in a value: depth, and number of values visited.
 const MAX_DEPTH: usize = 64;
 const MAX_SEEN: usize = 200_000;
 
-type Fallible<T> = Result<T, Box<EvalAltResult>>;
-
 /// Reads the container at a path as an effect.
-pub type Reader = Arc<dyn Fn(&Path) -> Fallible<Dynamic>>;
+pub type PathReader = Arc<dyn Fn(&Path) -> ScriptResult<Dynamic>>;
 
 thread_local! {
     /// The reader of the eval that runs on this thread. Library functions have no other way to read what a handle stands
     /// for.
-    static READER: RefCell<Option<Reader>> = const { RefCell::new(None) };
+    static READER: RefCell<Option<PathReader>> = const { RefCell::new(None) };
 }
 
 /// Runs the code of an eval, whose handles are read by `reader`.
-pub fn with_reader<T>(reader: Reader, code: impl FnOnce() -> T) -> T {
+pub fn with_reader<T>(reader: PathReader, code: impl FnOnce() -> T) -> T {
     /// Restores the outer eval, also on a panic.
-    struct Restore(Option<Reader>);
+    struct Restore(Option<PathReader>);
     impl Drop for Restore {
         fn drop(&mut self) {
             READER.set(self.0.take());
@@ -35,7 +34,7 @@ pub fn with_reader<T>(reader: Reader, code: impl FnOnce() -> T) -> T {
     code()
 }
 
-fn reader() -> Fallible<Reader> {
+fn reader() -> ScriptResult<PathReader> {
     READER
         .with_borrow(Clone::clone)
         .ok_or_else(|| Box::from("only an eval may do this"))
@@ -54,7 +53,7 @@ pub fn path_of(value: &Dynamic) -> Option<Path> {
 }
 
 /// Replaces each handle in a value by the value of its container, read as an effect.
-pub fn whole(value: Dynamic) -> Fallible<Dynamic> {
+pub fn whole(value: Dynamic) -> ScriptResult<Dynamic> {
     Ok(match settled(&value)? {
         Cow::Borrowed(_) => value,
         Cow::Owned(whole) => whole,
@@ -62,7 +61,7 @@ pub fn whole(value: Dynamic) -> Fallible<Dynamic> {
 }
 
 /// As [`whole`], without copying a value that contains no handle.
-pub fn settled(value: &Dynamic) -> Fallible<Cow<'_, Dynamic>> {
+pub fn settled(value: &Dynamic) -> ScriptResult<Cow<'_, Dynamic>> {
     if !holds_handle(value, 0, &mut 0) {
         return Ok(Cow::Borrowed(value));
     }
@@ -83,7 +82,7 @@ fn holds_handle(value: &Dynamic, depth: usize, seen: &mut usize) -> bool {
     value.is::<PathHandle>()
 }
 
-fn settle(read: &Reader, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {
+fn settle(read: &PathReader, value: &Dynamic, depth: usize) -> ScriptResult<Dynamic> {
     if depth > MAX_DEPTH || value.is_locked() {
         return Ok(value.clone());
     }
@@ -92,13 +91,13 @@ fn settle(read: &Reader, value: &Dynamic, depth: usize) -> Fallible<Dynamic> {
     }
     if let Some(items) = value.read_lock::<Array>() {
         let items = items.iter().map(|item| settle(read, item, depth + 1));
-        return Ok(Dynamic::from_array(items.collect::<Fallible<_>>()?));
+        return Ok(Dynamic::from_array(items.collect::<ScriptResult<_>>()?));
     }
     if let Some(entries) = value.read_lock::<Map>() {
         let entries = entries
             .iter()
             .map(|(key, value)| Ok((key.clone(), settle(read, value, depth + 1)?)));
-        return Ok(Dynamic::from_map(entries.collect::<Fallible<_>>()?));
+        return Ok(Dynamic::from_map(entries.collect::<ScriptResult<_>>()?));
     }
     Ok(value.clone())
 }

@@ -20,3 +20,6 @@ pub mod unfrozen;
 pub mod values;
 pub mod walk;
 pub mod words;
+
+/// What a function returns to a script: its value, or an error of the interpreter.
+pub type ScriptResult<T> = Result<T, Box<rhai::EvalAltResult>>;

@@ -15,6 +15,7 @@ use rhai::{
 use super::kinds;
 use super::memory;
 use super::meter::{self, End, MAX_ITEMS, MAX_STRING, terminated};
+use crate::ScriptResult;
 use crate::convert;
 use crate::handle;
 use crate::kinds::in_words;
@@ -24,8 +25,6 @@ use crate::values;
 const BYTES_PER_OPERATION: usize = 64;
 /// Size of a list item in bytes, with a short text.
 const ITEM: usize = 64;
-
-type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 /// Adds the library to an engine.
 pub fn install(engine: &mut Engine, library: &Arc<Module>) {
@@ -50,24 +49,24 @@ pub fn build() -> Arc<Module> {
 }
 
 /// Charges work on `size` bytes or items that may create as many bytes.
-fn charge(size: usize) -> Fallible<()> {
+fn charge(size: usize) -> ScriptResult<()> {
     memory::made(size)?;
     charge_operations(1 + (size / BYTES_PER_OPERATION) as u64)
 }
 
 /// Charges the creation of a list with `count` items.
-fn charge_items(count: usize) -> Fallible<()> {
+fn charge_items(count: usize) -> ScriptResult<()> {
     memory::made(count.saturating_mul(ITEM))?;
     charge_operations(1 + count as u64)
 }
 
 /// Records the size of a value that a function returns or collects.
-fn given(value: Dynamic) -> Fallible<Dynamic> {
+fn given(value: Dynamic) -> ScriptResult<Dynamic> {
     memory::made(values::size_at_most(&value))?;
     Ok(value)
 }
 
-fn charge_operations(cost: u64) -> Fallible<()> {
+fn charge_operations(cost: u64) -> ScriptResult<()> {
     match meter::charge(cost) {
         None => Ok(()),
         Some(_) => Err(terminated()),
@@ -75,7 +74,7 @@ fn charge_operations(cost: u64) -> Fallible<()> {
 }
 
 /// Refuses a size before memory is allocated.
-fn fits(what: &str, size: usize, limit: usize) -> Fallible<()> {
+fn fits(what: &str, size: usize, limit: usize) -> ScriptResult<()> {
     if size <= limit {
         return Ok(());
     }
@@ -105,19 +104,19 @@ macro_rules! register {
 
 fn strings(module: &mut Module) {
     register! { module,
-        "len" => |s: ImmutableString| -> Fallible<INT> { charge(s.len())?; Ok(int(s.chars().count())) };
+        "len" => |s: ImmutableString| -> ScriptResult<INT> { charge(s.len())?; Ok(int(s.chars().count())) };
         "is_empty" => |s: ImmutableString| s.is_empty();
-        "contains" => |s: ImmutableString, part: ImmutableString| -> Fallible<bool> {
+        "contains" => |s: ImmutableString, part: ImmutableString| -> ScriptResult<bool> {
             charge(s.len())?; Ok(s.contains(part.as_str()))
         };
         "starts_with" => |s: ImmutableString, part: ImmutableString| s.starts_with(part.as_str());
         "ends_with" => |s: ImmutableString, part: ImmutableString| s.ends_with(part.as_str());
-        "to_upper" => |s: ImmutableString| -> Fallible<String> { charge(s.len())?; Ok(s.to_uppercase()) };
-        "to_lower" => |s: ImmutableString| -> Fallible<String> { charge(s.len())?; Ok(s.to_lowercase()) };
-        "trim" => |s: &mut ImmutableString| -> Fallible<()> {
+        "to_upper" => |s: ImmutableString| -> ScriptResult<String> { charge(s.len())?; Ok(s.to_uppercase()) };
+        "to_lower" => |s: ImmutableString| -> ScriptResult<String> { charge(s.len())?; Ok(s.to_lowercase()) };
+        "trim" => |s: &mut ImmutableString| -> ScriptResult<()> {
             charge(s.len())?; *s = s.trim().into(); Ok(())
         };
-        "index_of" => |s: ImmutableString, part: ImmutableString| -> Fallible<INT> {
+        "index_of" => |s: ImmutableString, part: ImmutableString| -> ScriptResult<INT> {
             charge(s.len())?;
             Ok(s.find(part.as_str()).map_or(-1, |at| int(s[..at].chars().count())))
         };
@@ -126,10 +125,10 @@ fn strings(module: &mut Module) {
         "split" => split;
         "replace" => replace;
         "pad" => pad;
-        "parse_int" => |s: ImmutableString| -> Fallible<INT> {
+        "parse_int" => |s: ImmutableString| -> ScriptResult<INT> {
             s.trim().parse().map_err(|_| Box::from(format!("`{}` is no integer", excerpt(&s))))
         };
-        "parse_float" => |s: ImmutableString| -> Fallible<f64> {
+        "parse_float" => |s: ImmutableString| -> ScriptResult<f64> {
             s.trim().parse().map_err(|_| Box::from(format!("`{}` is no number", excerpt(&s))))
         };
     }
@@ -144,24 +143,24 @@ fn excerpt(text: &str) -> String {
 /// `"a" + 1`, `1 + "a"` and `"a" += 1`: text and a value that can be shown.
 fn for_each_text_operator(module: &mut Module) {
     register! { module,
-        "+" => |a: ImmutableString, b: Dynamic| -> Fallible<String> { join_texts(a.as_str(), &shown(&b)?) };
-        "+" => |a: Dynamic, b: ImmutableString| -> Fallible<String> { join_texts(&shown(&a)?, b.as_str()) };
-        "+" => |a: ImmutableString, b: ImmutableString| -> Fallible<String> { join_texts(a.as_str(), b.as_str()) };
-        "+=" => |a: &mut ImmutableString, b: Dynamic| -> Fallible<()> {
+        "+" => |a: ImmutableString, b: Dynamic| -> ScriptResult<String> { join_texts(a.as_str(), &shown(&b)?) };
+        "+" => |a: Dynamic, b: ImmutableString| -> ScriptResult<String> { join_texts(&shown(&a)?, b.as_str()) };
+        "+" => |a: ImmutableString, b: ImmutableString| -> ScriptResult<String> { join_texts(a.as_str(), b.as_str()) };
+        "+=" => |a: &mut ImmutableString, b: Dynamic| -> ScriptResult<()> {
             *a = join_texts(a.as_str(), &shown(&b)?)?.into();
             Ok(())
         };
     }
 }
 
-fn join_texts(a: &str, b: &str) -> Fallible<String> {
+fn join_texts(a: &str, b: &str) -> ScriptResult<String> {
     fits("the string", a.len().saturating_add(b.len()), MAX_STRING)?;
     charge(a.len() + b.len())?;
     Ok(format!("{a}{b}"))
 }
 
 /// The text of a value inserted into a string; secrets are refused with their name.
-fn shown(value: &Dynamic) -> Fallible<String> {
+fn shown(value: &Dynamic) -> ScriptResult<String> {
     if value.is_string() {
         return value
             .clone()
@@ -173,14 +172,14 @@ fn shown(value: &Dynamic) -> Fallible<String> {
     Ok(text)
 }
 
-fn sub_string(s: &ImmutableString, start: INT, len: INT) -> Fallible<String> {
+fn sub_string(s: &ImmutableString, start: INT, len: INT) -> ScriptResult<String> {
     charge(s.len())?;
     let count = s.chars().count();
     let len = usize::try_from(len).unwrap_or(0);
     Ok(s.chars().skip(index(start, count)).take(len).collect())
 }
 
-fn split(s: ImmutableString, by: ImmutableString) -> Fallible<Array> {
+fn split(s: ImmutableString, by: ImmutableString) -> ScriptResult<Array> {
     charge(s.len())?;
     if by.is_empty() {
         return Err("cannot split at an empty string".into());
@@ -194,7 +193,7 @@ fn split(s: ImmutableString, by: ImmutableString) -> Fallible<Array> {
 }
 
 /// Replaces each `from` in `s` with `to`, like Rhai's own; checks the length before allocating.
-fn replace(s: &mut ImmutableString, from: ImmutableString, to: ImmutableString) -> Fallible<()> {
+fn replace(s: &mut ImmutableString, from: ImmutableString, to: ImmutableString) -> ScriptResult<()> {
     charge(s.len())?;
     if from.is_empty() {
         return Err("cannot replace an empty string".into());
@@ -208,7 +207,7 @@ fn replace(s: &mut ImmutableString, from: ImmutableString, to: ImmutableString) 
 }
 
 /// Pads `s` at its end to `len` characters, like Rhai's own.
-fn pad(s: &mut ImmutableString, len: INT, with: char) -> Fallible<()> {
+fn pad(s: &mut ImmutableString, len: INT, with: char) -> ScriptResult<()> {
     let len = usize::try_from(len).unwrap_or(0);
     let size = len.saturating_mul(with.len_utf8());
     fits("the string", size, MAX_STRING)?;
@@ -226,32 +225,32 @@ fn arrays(module: &mut Module) {
     register! { module,
         "len" => |a: &mut Array| int(a.len());
         "is_empty" => |a: &mut Array| a.is_empty();
-        "push" => |a: &mut Array, item: Dynamic| -> Fallible<()> {
+        "push" => |a: &mut Array, item: Dynamic| -> ScriptResult<()> {
             fits("the array", a.len() + 1, MAX_ITEMS)?; a.push(item); Ok(())
         };
         "pop" => |a: &mut Array| a.pop().unwrap_or(Dynamic::UNIT);
-        "insert" => |a: &mut Array, at: INT, item: Dynamic| -> Fallible<()> {
+        "insert" => |a: &mut Array, at: INT, item: Dynamic| -> ScriptResult<()> {
             fits("the array", a.len() + 1, MAX_ITEMS)?; charge(a.len())?;
             a.insert(index(at, a.len()), item); Ok(())
         };
-        "remove" => |a: &mut Array, at: INT| -> Fallible<Dynamic> {
+        "remove" => |a: &mut Array, at: INT| -> ScriptResult<Dynamic> {
             charge(a.len())?;
             let at = index(at, a.len());
             Ok(if at < a.len() { a.remove(at) } else { Dynamic::UNIT })
         };
         "clear" => |a: &mut Array| a.clear();
-        "reverse" => |a: &mut Array| -> Fallible<()> { charge(a.len())?; a.reverse(); Ok(()) };
-        "extract" => |a: &mut Array, start: INT, len: INT| -> Fallible<Array> {
+        "reverse" => |a: &mut Array| -> ScriptResult<()> { charge(a.len())?; a.reverse(); Ok(()) };
+        "extract" => |a: &mut Array, start: INT, len: INT| -> ScriptResult<Array> {
             charge_items(a.len())?;
             let start = index(start, a.len());
             Ok(a.iter().skip(start).take(usize::try_from(len).unwrap_or(0)).cloned().collect())
         };
-        "+" => |a: Array, b: Array| -> Fallible<Array> {
+        "+" => |a: Array, b: Array| -> ScriptResult<Array> {
             fits("the array", a.len() + b.len(), MAX_ITEMS)?; charge_items(a.len() + b.len())?;
             Ok(a.into_iter().chain(b).collect())
         };
-        "contains" => |a: &mut Array, item: Dynamic| -> Fallible<bool> { Ok(position(a, &item)?.is_some()) };
-        "index_of" => |a: &mut Array, item: Dynamic| -> Fallible<INT> { Ok(position(a, &item)?.map_or(-1, int)) };
+        "contains" => |a: &mut Array, item: Dynamic| -> ScriptResult<bool> { Ok(position(a, &item)?.is_some()) };
+        "index_of" => |a: &mut Array, item: Dynamic| -> ScriptResult<INT> { Ok(position(a, &item)?.map_or(-1, int)) };
         "join" => join;
         "sort" => sort;
         "==" => |a: Array, b: Array| same(&a.into(), &b.into());
@@ -259,7 +258,7 @@ fn arrays(module: &mut Module) {
     }
 }
 
-fn position(array: &Array, item: &Dynamic) -> Fallible<Option<usize>> {
+fn position(array: &Array, item: &Dynamic) -> ScriptResult<Option<usize>> {
     let item = handle::settled(item)?;
     for (at, candidate) in array.iter().enumerate() {
         if same_below(handle::settled(candidate)?.as_ref(), item.as_ref(), 0)? {
@@ -269,7 +268,7 @@ fn position(array: &Array, item: &Dynamic) -> Fallible<Option<usize>> {
     Ok(None)
 }
 
-fn join(a: &mut Array, between: ImmutableString) -> Fallible<String> {
+fn join(a: &mut Array, between: ImmutableString) -> ScriptResult<String> {
     let mut text = String::new();
     for (at, item) in a.iter().enumerate() {
         let part = shown(item)?;
@@ -285,7 +284,7 @@ fn join(a: &mut Array, between: ImmutableString) -> Fallible<String> {
 }
 
 /// Sorts integers, numbers or strings; refuses mixtures.
-fn sort(a: &mut Array) -> Fallible<()> {
+fn sort(a: &mut Array) -> ScriptResult<()> {
     // A comparison sort makes about n log n comparisons, each charged like an operation.
     let comparisons = a.len() * (usize::BITS - a.len().leading_zeros()) as usize;
     charge_operations(comparisons as u64)?;
@@ -312,15 +311,15 @@ fn maps(module: &mut Module) {
         "is_empty" => |m: &mut Map| m.is_empty();
         "contains" => |m: &mut Map, key: ImmutableString| m.contains_key(key.as_str());
         "get" => |m: &mut Map, key: ImmutableString| m.get(key.as_str()).cloned().unwrap_or(Dynamic::UNIT);
-        "set" => |m: &mut Map, key: ImmutableString, value: Dynamic| -> Fallible<()> {
+        "set" => |m: &mut Map, key: ImmutableString, value: Dynamic| -> ScriptResult<()> {
             fits("the map", m.len() + 1, MAX_ITEMS)?;
             m.insert(key.as_str().into(), value); Ok(())
         };
         "remove" => |m: &mut Map, key: ImmutableString| m.remove(key.as_str()).unwrap_or(Dynamic::UNIT);
-        "keys" => |m: &mut Map| -> Fallible<Array> {
+        "keys" => |m: &mut Map| -> ScriptResult<Array> {
             charge_items(m.len())?; Ok(m.keys().map(|k| Dynamic::from(k.to_string())).collect())
         };
-        "values" => |m: &mut Map| -> Fallible<Array> {
+        "values" => |m: &mut Map| -> ScriptResult<Array> {
             charge_items(m.len())?; Ok(m.values().cloned().collect())
         };
         "==" => |a: Map, b: Map| same(&a.into(), &b.into());
@@ -332,11 +331,11 @@ fn maps(module: &mut Module) {
 const COMPARE_DEPTH: usize = 32;
 
 /// Whether two values are equal; handles in them are read.
-pub fn same(a: &Dynamic, b: &Dynamic) -> Fallible<bool> {
+pub fn same(a: &Dynamic, b: &Dynamic) -> ScriptResult<bool> {
     same_below(handle::settled(a)?.as_ref(), handle::settled(b)?.as_ref(), 0)
 }
 
-fn same_below(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
+fn same_below(a: &Dynamic, b: &Dynamic, depth: usize) -> ScriptResult<bool> {
     charge_operations(1)?;
     if depth > COMPARE_DEPTH {
         return Err("values nested deeper than 32 cannot be compared".into());
@@ -351,7 +350,7 @@ fn same_below(a: &Dynamic, b: &Dynamic, depth: usize) -> Fallible<bool> {
     values::same_scalar(a, b)
 }
 
-fn same_items(a: &Array, b: &Array, depth: usize) -> Fallible<bool> {
+fn same_items(a: &Array, b: &Array, depth: usize) -> ScriptResult<bool> {
     if a.len() != b.len() {
         return Ok(false);
     }
@@ -363,7 +362,7 @@ fn same_items(a: &Array, b: &Array, depth: usize) -> Fallible<bool> {
     Ok(true)
 }
 
-fn same_entries(a: &Map, b: &Map, depth: usize) -> Fallible<bool> {
+fn same_entries(a: &Map, b: &Map, depth: usize) -> ScriptResult<bool> {
     if a.len() != b.len() {
         return Ok(false);
     }
@@ -378,35 +377,35 @@ fn same_entries(a: &Map, b: &Map, depth: usize) -> Fallible<bool> {
 /// Functions that call closures. Each call runs under the same meter, so nesting bypasses no bound.
 fn closures(module: &mut Module) {
     register! { module,
-        "map" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Array> {
+        "map" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> ScriptResult<Array> {
             a.into_iter().map(|item| given(call(&ctx, &f, item)?)).collect()
         };
-        "filter" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Array> {
+        "filter" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> ScriptResult<Array> {
             let mut kept = Array::new();
             for item in a {
                 if truth(call(&ctx, &f, item.clone())?)? { kept.push(item); }
             }
             Ok(kept)
         };
-        "for_each" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<()> {
+        "for_each" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> ScriptResult<()> {
             for item in a { drop(call(&ctx, &f, item)?); }
             Ok(())
         };
-        "find" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<Dynamic> {
+        "find" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> ScriptResult<Dynamic> {
             for item in a {
                 if truth(call(&ctx, &f, item.clone())?)? { return Ok(item); }
             }
             Ok(Dynamic::UNIT)
         };
-        "some" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<bool> {
+        "some" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> ScriptResult<bool> {
             for item in a { if truth(call(&ctx, &f, item)?)? { return Ok(true); } }
             Ok(false)
         };
-        "all" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> Fallible<bool> {
+        "all" => |ctx: NativeCallContext, a: Array, f: FnPtr| -> ScriptResult<bool> {
             for item in a { if !truth(call(&ctx, &f, item)?)? { return Ok(false); } }
             Ok(true)
         };
-        "reduce" => |ctx: NativeCallContext, a: Array, f: FnPtr, initial: Dynamic| -> Fallible<Dynamic> {
+        "reduce" => |ctx: NativeCallContext, a: Array, f: FnPtr, initial: Dynamic| -> ScriptResult<Dynamic> {
             let mut result = initial;
             for item in a {
                 charge_operations(1)?;
@@ -417,12 +416,12 @@ fn closures(module: &mut Module) {
     }
 }
 
-fn call(ctx: &NativeCallContext<'_>, f: &FnPtr, item: Dynamic) -> Fallible<Dynamic> {
+fn call(ctx: &NativeCallContext<'_>, f: &FnPtr, item: Dynamic) -> ScriptResult<Dynamic> {
     charge_operations(1)?;
     f.call_within_context(ctx, (item,))
 }
 
-fn truth(value: Dynamic) -> Fallible<bool> {
+fn truth(value: Dynamic) -> ScriptResult<bool> {
     value.as_bool().map_err(|kind| {
         Box::from(format!(
             "the function must return true or false, not {}",
@@ -434,8 +433,8 @@ fn truth(value: Dynamic) -> Fallible<bool> {
 /// Functions over any value.
 fn any(module: &mut Module) {
     register! { module,
-        "to_string" => |value: &mut Dynamic| -> Fallible<String> { shown(value) };
-        "to_debug" => |value: &mut Dynamic| -> Fallible<String> {
+        "to_string" => |value: &mut Dynamic| -> ScriptResult<String> { shown(value) };
+        "to_debug" => |value: &mut Dynamic| -> ScriptResult<String> {
             let text = convert::display(handle::settled(value)?.as_ref());
             charge(text.len())?;
             Ok(text)
@@ -445,7 +444,7 @@ fn any(module: &mut Module) {
         .in_global_namespace()
         .set_into_module(
             module,
-            |ctx: NativeCallContext, value: &mut Dynamic| -> Fallible<String> {
+            |ctx: NativeCallContext, value: &mut Dynamic| -> ScriptResult<String> {
                 let value = handle::settled(value)?;
                 Ok(ctx.engine().map_type_name(value.type_name()).to_owned())
             },

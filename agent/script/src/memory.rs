@@ -9,11 +9,12 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use rhai::{Array, Dynamic, EvalAltResult, EvalContext, FnPtr, Map, Scope};
+use rhai::{Array, Dynamic, EvalContext, FnPtr, Map, Scope};
 
 use super::meter::terminated;
 use super::meter::{self, End};
 use super::nesting;
+use crate::ScriptResult;
 use crate::values;
 
 /// Memory bounds of a run.
@@ -165,7 +166,7 @@ fn resident() -> Option<usize> {
 ///
 /// # Errors
 /// The run has ended because it exceeded its bounds.
-pub fn made(bytes: usize) -> Result<(), Box<EvalAltResult>> {
+pub fn made(bytes: usize) -> ScriptResult<()> {
     if MEMORY.with(|memory| memory.borrow_mut().made(bytes)) {
         return Ok(());
     }
@@ -212,7 +213,7 @@ pub fn check_variable(
     name: &str,
     nests: bool,
     context: &EvalContext<'_, '_, '_, '_, '_, '_>,
-) -> Result<(), Box<EvalAltResult>> {
+) -> ScriptResult<()> {
     let scope = context.scope();
     let Some(value) = scope.get(name) else {
         return Ok(());

@@ -39,7 +39,7 @@ pub enum End {
 
 /// The bounds of one run.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct RunBounds {
     /// Maximum number of operations.
     pub operations: u64,
     /// Maximum time on a clock that does not jump.
@@ -200,7 +200,7 @@ fn next_look(used: u64, limit: u64) -> u64 {
 /// Runs `code`, begun at `now`, under its own bounds. Returns its result, the reason if the run was ended, and the number of
 /// operations.
 pub fn metered<T>(
-    bounds: Bounds,
+    bounds: RunBounds,
     now: BootTime,
     cancelled: Option<Arc<AtomicBool>>,
     code: impl FnOnce() -> T,

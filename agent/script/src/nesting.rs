@@ -19,11 +19,11 @@ const ITEMS_PER_OPERATION: u64 = 64;
 const MAX_SEEN: u64 = 200_000;
 
 /// A check in progress; `seen` counts the visits.
-struct Look {
+struct NestingCheck {
     seen: u64,
 }
 
-impl Look {
+impl NestingCheck {
     /// Whether `value` stays within the remaining depths.
     fn fits(&mut self, value: &Dynamic, nesting: usize, closures: usize) -> bool {
         self.seen += 1;
@@ -61,5 +61,5 @@ impl Look {
 
 /// Whether a value nests no deeper than [`MAX_NESTING`], and its closures within their own bound.
 pub fn fits(value: &Dynamic) -> bool {
-    Look { seen: 0 }.fits(value, MAX_NESTING, MAX_CLOSURES)
+    NestingCheck { seen: 0 }.fits(value, MAX_NESTING, MAX_CLOSURES)
 }

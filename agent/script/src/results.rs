@@ -5,13 +5,13 @@ use rhai::{AST, ASTFlags, ASTNode, Expr, Position, Stmt};
 use super::walk;
 
 use crate::convert;
-use debug_base::Known;
+use debug_base::LiteralValue;
 
 /// The results that a function may return, with their positions.
 #[derive(Debug, Default)]
 pub struct Results {
     /// What is known of each answer, and where it is made.
-    pub answers: Vec<(Known, Position)>,
+    pub answers: Vec<(LiteralValue, Position)>,
     /// Position of the first `throw`.
     pub throws: Option<Position>,
 }
@@ -45,7 +45,7 @@ pub fn results(functions: &AST, name: &str) -> Results {
         });
         found.answers.append(&mut last.answers);
     }
-    found.answers.retain(|(known, _)| *known != Known::Unknown);
+    found.answers.retain(|(known, _)| *known != LiteralValue::Unknown);
     found
 }
 
@@ -84,9 +84,9 @@ fn expression(value: &Expr, found: &mut Results) {
     }
 }
 
-fn known(value: &Expr) -> Known {
+fn known(value: &Expr) -> LiteralValue {
     if let Expr::Map(parts, _) = value {
-        return Known::Map(
+        return LiteralValue::Map(
             parts
                 .0
                 .iter()
@@ -98,7 +98,7 @@ fn known(value: &Expr) -> Known {
     // A function is not a value; other checks decide whether it is allowed here.
     literal
         .and_then(|value| convert::from_dynamic(value, None).ok())
-        .map_or(Known::Unknown, Known::Value)
+        .map_or(LiteralValue::Unknown, LiteralValue::Value)
 }
 
 #[cfg(test)]
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
     use debug_base::Tree;
 
-    fn answers(code: &str) -> Vec<Known> {
+    fn answers(code: &str) -> Vec<LiteralValue> {
         let engine = rhai::Engine::new_raw();
         let ast = engine.compile(format!("fn f(req) {{ {code} }}")).unwrap();
         results(&ast, "f")
@@ -116,8 +116,8 @@ mod tests {
             .collect()
     }
 
-    fn number(number: i64) -> Known {
-        Known::Value(Tree::I64(number))
+    fn number(number: i64) -> LiteralValue {
+        LiteralValue::Value(Tree::I64(number))
     }
 
     #[test]
@@ -141,10 +141,10 @@ mod tests {
         assert_eq!(answers("let f = |x| 5; req"), []);
         let map = answers("#{ status: req, body: 1 }").remove(0);
         let entries = vec![
-            ("status".to_owned(), Known::Unknown),
+            ("status".to_owned(), LiteralValue::Unknown),
             ("body".to_owned(), number(1)),
         ];
-        assert_eq!((map.tree(), map), (None, Known::Map(entries)));
+        assert_eq!((map.tree(), map), (None, LiteralValue::Map(entries)));
     }
 
     #[test]

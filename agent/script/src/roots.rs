@@ -6,8 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rhai::{Dynamic, Engine, EvalAltResult, EvalContext, Expression, Position, Scope, Token};
+use rhai::{Dynamic, Engine, EvalContext, Expression, Position, Scope, Token};
 
+use crate::ScriptResult;
 use crate::engine;
 use crate::handle::whole;
 use crate::kinds::TYPE_OF;
@@ -15,9 +16,7 @@ use debug_base::Path;
 
 /// Assigns a value to a whole state, or the result of an operator (`+` for `+=`; empty for `=`) on the state's value and
 /// the given one.
-pub type Assign = fn(path: &Path, operator: &str, value: Dynamic) -> Result<Dynamic, Box<EvalAltResult>>;
-
-type Fallible<T> = Result<T, Box<EvalAltResult>>;
+pub type Assign = fn(path: &Path, operator: &str, value: Dynamic) -> ScriptResult<Dynamic>;
 
 /// Registers with an engine the assignments to states in `code`, and `type_of` for values of states.
 pub fn teach(engine: &mut Engine, code: &str, is_state: impl Fn(&str) -> bool, to_state: Assign) {
@@ -124,7 +123,7 @@ fn assign(
     inputs: &[Expression<'_>],
     operator: &Dynamic,
     to_state: Assign,
-) -> Fallible<Dynamic> {
+) -> ScriptResult<Dynamic> {
     let [input] = inputs else {
         return Err("an assignment has one right side".into());
     };
@@ -148,7 +147,7 @@ fn assign(
 ///
 /// # Errors
 /// The operator is not defined for them.
-pub fn applied(operator: &str, before: Dynamic, value: Dynamic) -> Fallible<Dynamic> {
+pub fn applied(operator: &str, before: Dynamic, value: Dynamic) -> ScriptResult<Dynamic> {
     let mut scope = Scope::new();
     scope.push_dynamic("before", whole(before)?);
     scope.push_dynamic("value", value);

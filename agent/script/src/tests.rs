@@ -7,7 +7,7 @@ use super::engine::{self, EVAL, PATCH};
 use super::frozen::{Frozen, PatchHost, Takes};
 use super::handed_out::HandedOut;
 use super::memory;
-use super::meter::{self, Bounds, End};
+use super::meter::{self, End, RunBounds};
 use super::unfrozen::{FreezeError, Purpose};
 use debug_base::{BootTime, Tree};
 use debug_points::{PatchCode, PatchFailure};
@@ -464,7 +464,7 @@ fn closures_do_not_capture_closures_without_end() {
 #[test]
 fn an_end_cannot_be_caught() {
     let engine = engine::for_eval();
-    let bounds = Bounds {
+    let bounds = RunBounds {
         operations: 10_000,
         ..EVAL
     };
@@ -502,7 +502,7 @@ fn in_session(scope: &mut Scope<'static>, code: &str) -> (Result<Dynamic, String
     #[expect(deprecated, reason = "as evals do")]
     engine.on_var(|name, _, context| memory::check_variable(name, true, &context).map(|()| None));
     // A busy host would exceed the time bound of an eval.
-    let bounds = Bounds {
+    let bounds = RunBounds {
         time: Duration::from_secs(60),
         ..EVAL
     };

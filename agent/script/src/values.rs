@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use rhai::{Dynamic, EvalAltResult, Map};
+use rhai::{Dynamic, Map};
 
+use crate::ScriptResult;
 use crate::convert::{self, BigInteger, Opaque as _, OpaqueSecret, UnreadableLeaf, display};
 use crate::meter::MAX_ITEMS;
 use debug_base::Tree;
@@ -132,7 +133,7 @@ pub fn comparable(value: &Dynamic) -> Result<(), Box<rhai::EvalAltResult>> {
 ///
 /// # Errors
 /// Only one is a secret, or they are secrets of different kinds: the answer would confirm or refute a guess.
-pub fn same_scalar(a: &Dynamic, b: &Dynamic) -> Result<bool, Box<EvalAltResult>> {
+pub fn same_scalar(a: &Dynamic, b: &Dynamic) -> ScriptResult<bool> {
     match (a.read_lock::<OpaqueSecret>(), b.read_lock::<OpaqueSecret>()) {
         (Some(a), Some(b)) => return convert::compare(&a, &b),
         (Some(secret), None) | (None, Some(secret)) => return Err(secret.refuse()),

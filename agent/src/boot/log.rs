@@ -6,7 +6,7 @@ use std::path::Path;
 use debug_audit::kinds::LEASE_RESTART;
 use debug_audit::{Entry, Log, OpenError, OpenedLog, Until};
 use debug_wire::records::{
-    Boot, ConfigLoaded, LeaseRestarted, List, ListsLoaded, PolicyLoaded, Recovered, Torn,
+    Boot, ConfigLoaded, LeaseRestarted, List, ListsLoaded, PolicyLoaded, RecoveredRecord, TornRecord,
 };
 use serde_json::json;
 
@@ -147,14 +147,14 @@ fn restarted(lease: u64, target: &str, found: &FoundAfterCrash) -> Entry {
 }
 
 /// What a crash left behind, and how it was repaired.
-fn recovery(recovered: &debug_audit::Recovered) -> Recovered {
-    let torn = recovered.torn.as_ref().map(|torn| Torn {
+fn recovery(recovered: &debug_audit::Recovered) -> RecoveredRecord {
+    let torn = recovered.torn.as_ref().map(|torn| TornRecord {
         file: torn.file.clone(),
         moved_to: torn.moved_to.clone(),
         seq: torn.seq,
         bytes: torn.bytes,
     });
-    Recovered {
+    RecoveredRecord {
         covered: recovered.covered,
         adopted: recovered.adopted,
         torn,

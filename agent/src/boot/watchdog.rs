@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use debug_audit::Until;
 use debug_policy::Resource;
 use debug_wire::messages::FailingPatch;
-use debug_wire::records::{Alarm, Effect};
+use debug_wire::records::{Alarm, EffectRecord};
 use pki_types::UnixTime;
 
 use crate::changes::observer::{Events, PatchEvent};
@@ -177,11 +177,11 @@ fn take(core: &Core, failures: &mut Failures, event: PatchEvent) {
             if found.is_none() && failures.limit.allow().is_none() {
                 return;
             }
-            let body = Effect {
+            let body = EffectRecord {
                 lease: Some(lease),
                 call: Some(call),
                 patch_failed: Some(why.clone()),
-                ..Effect::default()
+                ..EffectRecord::default()
             };
             let recorded = core.recorder.log.append(vec![record(&body)], Until::Written);
             core.recorder.emitter.alarm(&format!(

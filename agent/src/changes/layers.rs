@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use super::errors::{came_in_between, failed, only_because_of, stands_above};
 use debug_base::{BootTime, Here, Orders, Path, Tree, alike};
 use debug_lease::stack::{self, Ending, WriteLayer};
-use debug_lease::{ChangeError, Conflict, Left, Otherwise, Why};
+use debug_lease::{ChangeError, Conflict, KeptBecause, KeptPlace, Otherwise};
 use debug_state::{Edited, Later, StateError};
 
 /// Replaces the value of a state with the result of `change`; returns the value stored. All or nothing.
@@ -146,8 +146,9 @@ pub(super) fn force(
 }
 
 /// Describes what was not undone; `None` if everything was.
-pub(super) fn conflict(left: &[Left], root: &Path) -> Option<Conflict> {
-    let (changed, others): (Vec<&Left>, Vec<&Left>) = left.iter().partition(|left| left.why == Why::Changed);
+pub(super) fn conflict(left: &[KeptPlace], root: &Path) -> Option<Conflict> {
+    let (changed, others): (Vec<&KeptPlace>, Vec<&KeptPlace>) =
+        left.iter().partition(|left| left.why == KeptBecause::Changed);
     let names: Vec<String> = changed
         .iter()
         .map(|left| format!("`{}`", root.join(&left.place)))

@@ -18,12 +18,12 @@ use debug_state::{Redactor, SharedCell, States, writable};
 
 /// The service's state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-struct Config {
+struct ModelConfig {
     x: i64,
     y: i64,
 }
 
-const FRESH: Config = Config { x: 0, y: 1 };
+const FRESH: ModelConfig = ModelConfig { x: 0, y: 1 };
 const OPERATORS: [&str; 2] = ["alice", "lea"];
 /// The places that change: three in the state, and a point.
 const PLACES: [&str; 3] = ["config", "config.x", "config.y"];
@@ -121,7 +121,7 @@ impl Known {
 
 /// The system under test.
 struct Real {
-    config: Arc<RwLock<Config>>,
+    config: Arc<RwLock<ModelConfig>>,
     leases: Leases,
     writes: Arc<Writes>,
     slot: Arc<Slot>,
@@ -174,7 +174,7 @@ impl Real {
     }
 }
 
-struct World {
+struct ModelWorld {
     real: Real,
     now: u64,
     known: BTreeMap<u64, Known>,
@@ -213,7 +213,7 @@ macro_rules! demand {
     };
 }
 
-impl World {
+impl ModelWorld {
     fn new() -> Self {
         let sessions = vec![("alice", true), ("lea", true)];
         let (known, ended, conflicts) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
@@ -527,7 +527,7 @@ fn covers(place: usize, leaf: usize) -> bool {
 }
 
 fn play(history: &[Act]) -> Result<(), String> {
-    let mut world = World::new();
+    let mut world = ModelWorld::new();
     history.iter().try_for_each(|act| world.play(act))?;
     // At the end nothing is in force and every value is the service's own.
     world.now += 10_000;

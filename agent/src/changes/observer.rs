@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use debug_base::BootTime;
-use debug_points::{CrashNotes, Note, Observer, PatchFailure, Tripped};
+use debug_points::{CallNote, CrashNotes, Observer, PatchFailure, Tripped};
 
 use crate::recorder::marker::ActiveMarker;
 
@@ -150,7 +150,7 @@ impl Observer for PatchObserver {
         self.look(now);
     }
 
-    fn begins(&self, lease: u64) -> Option<Note> {
+    fn begins(&self, lease: u64) -> Option<CallNote> {
         let note = self.crash_notes.begins(lease)?;
         // The thread clears the note.
         if note.is_new {
@@ -159,7 +159,7 @@ impl Observer for PatchObserver {
         Some(note)
     }
 
-    fn ends(&self, place: Note) {
+    fn ends(&self, place: CallNote) {
         self.crash_notes.ends(place);
     }
 

@@ -3,7 +3,7 @@
 use debug_policy::{Action, Resource};
 use debug_wire::table::Function;
 
-use super::Options;
+use super::ChangeOptions;
 
 /// A request that policy denies for every possible value. The service's state was not read.
 pub(crate) struct Barred {
@@ -16,5 +16,5 @@ pub(crate) struct Barred {
     /// Whether the operator named the resource; if not, the denial does not name it either.
     pub(crate) named: bool,
     /// The options given.
-    pub(crate) options: Options,
+    pub(crate) options: ChangeOptions,
 }

@@ -11,7 +11,7 @@ use rhai::{AST, Dynamic, Engine, ParseError, Scope};
 use serde_json::Value;
 
 use super::Submission;
-use super::outcome::{self, Failed, HELD, unwritable};
+use super::outcome::{self, EvalFailure, HELD, unwritable};
 use crate::core::Core;
 use crate::eval::explain;
 use crate::execute::missing::BIND_SECRET;
@@ -37,7 +37,7 @@ pub(super) struct AcceptedEval {
 }
 
 /// The steps before the first operation: bounds, secrets, the record, syntax.
-pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<AcceptedEval, Failed> {
+pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<AcceptedEval, EvalFailure> {
     let Submission {
         session,
         call,
@@ -53,7 +53,7 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
         let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
         let body = refused(&session, counter, "cancelled before it ran", digest);
         durable(core, vec![records::record(&body)])?;
-        return Err(Failed::new(
+        return Err(EvalFailure::new(
             Code::Cancelled,
             "the eval was cancelled",
             "nothing was changed",
@@ -61,14 +61,14 @@ pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<Accepte
     }
     let payload = payload
         .unwrap_or_else(|| EvalPayload::parse(&params.payload))
-        .map_err(|f| Failed::new(f.data.code, f.message, f.data.help))?;
+        .map_err(|f| EvalFailure::new(f.data.code, f.message, f.data.help))?;
     let reserved = single.is_some_and(|function| function.reserved);
     let emergency = single.is_some_and(|function| function.emergency);
     if holds_secret(core, &payload, reserved) {
         let digest = core.recorder.digest(&Tree::Str(params.payload.clone()));
         let body = refused(&session, counter, "holds a secret", digest);
         durable(core, vec![records::record(&body)])?;
-        return Err(Failed::new(
+        return Err(EvalFailure::new(
             Code::Denied,
             "the code or its arguments hold what is or looks like a secret; it was neither run nor recorded",
             BIND_SECRET,
@@ -132,14 +132,14 @@ fn holds_secret(core: &Core, payload: &EvalPayload, reserved: bool) -> bool {
             .is_some_and(|reason| core.exposed.holds_secret(reason))
 }
 
-fn syntax(code: &str, error: &ParseError) -> Failed {
+fn syntax(code: &str, error: &ParseError) -> EvalFailure {
     let (message, help) = explain::syntax(code, error);
-    Failed::new(Code::Eval, message, help)
+    EvalFailure::new(Code::Eval, message, help)
 }
 
-fn check_names(ast: AST) -> Result<AST, Failed> {
+fn check_names(ast: AST) -> Result<AST, EvalFailure> {
     if let Some(position) = walk::closures(&ast).curry {
-        return Err(Failed::new(
+        return Err(EvalFailure::new(
             Code::Eval,
             format!("`curry` is not part of this language ({position})"),
             "write a closure that captures, as in `|x| f.call(1, x)`",
@@ -150,7 +150,7 @@ fn check_names(ast: AST) -> Result<AST, Failed> {
         .find(|(name, _)| host::is_host_function(name))
     {
         None => Ok(ast),
-        Some((name, _)) => Err(Failed::new(
+        Some((name, _)) => Err(EvalFailure::new(
             Code::Eval,
             format!("`{name}` is a host function; a script may not define another"),
             "give your function another name",
@@ -159,14 +159,14 @@ fn check_names(ast: AST) -> Result<AST, Failed> {
 }
 
 /// Refuses code that changes a copy which is then dropped.
-fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, Failed> {
+fn check_copies(core: &Core, session: &Session, ast: AST) -> Result<AST, EvalFailure> {
     let declared = walk::declared(&ast);
     let is_state = |name: &str| !declared.contains(name) && core.exposed.states.named(name).is_ok();
     let own: Vec<String> = walk::defined(&ast).into_iter().map(|(name, _)| name).collect();
     let is_own = |name: &str| own.iter().any(|own| own == name) || session.shapes().defines(name);
     match copies::lost(&ast, is_state, is_own) {
         None => Ok(ast),
-        Some(Lost { name, position, help }) => Err(Failed::new(
+        Some(Lost { name, position, help }) => Err(EvalFailure::new(
             Code::Eval,
             format!(
                 "`{name}` changes what it is called on, and here that is a copy which is thrown away ({position})"
@@ -214,7 +214,7 @@ fn record_eval(
     params: &EvalParams,
     counter: u64,
     emergency: bool,
-) -> Result<u64, Failed> {
+) -> Result<u64, EvalFailure> {
     let operator = &session.operator.to_string();
     let parts = records::parted("payload", &params.payload);
     // The parts carry session and operator as well: an operator may see only their own records, and must be able to
@@ -248,7 +248,7 @@ fn record_eval(
     }
 }
 
-fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), Failed> {
+fn durable(core: &Core, entries: Vec<debug_audit::Entry>) -> Result<(), EvalFailure> {
     core.recorder
         .log
         .append(entries, Until::Durable)
@@ -268,14 +268,18 @@ fn bind(
     run: &EvalContext,
     payload: &EvalPayload,
     params: &EvalParams,
-) -> Result<Scope<'static>, Failed> {
+) -> Result<Scope<'static>, EvalFailure> {
     let bytes: usize = params.secrets.values().map(|argument| argument.value.len()).sum();
     if bytes > MAX_SECRETS || params.secrets.len() > MAX_SECRET_ARGUMENTS {
         let message = format!(
             "{} secret arguments of {bytes} bytes; at most {MAX_SECRET_ARGUMENTS} of {MAX_SECRETS} in all are taken",
             params.secrets.len()
         );
-        return Err(Failed::new(Code::Limit, message, "bind fewer or shorter ones"));
+        return Err(EvalFailure::new(
+            Code::Limit,
+            message,
+            "bind fewer or shorter ones",
+        ));
     }
     let mut scope = Scope::new();
     for (name, value) in &payload.args {
@@ -283,7 +287,7 @@ fn bind(
         scope.push_dynamic(name.clone(), values::argument(Tree::from_json(value)));
     }
     if payload.secret_args.len() != params.secrets.len() {
-        return Err(Failed::new(
+        return Err(EvalFailure::new(
             Code::Params,
             "secret arguments and their commitments differ in number",
             "use `--arg-secret`",
@@ -301,7 +305,7 @@ fn bind(
                 .is_some_and(|signed| *signed == debug_base::hex(&c))
         });
         if !matches {
-            return Err(Failed::new(
+            return Err(EvalFailure::new(
                 Code::Params,
                 format!("the secret argument `{name}` is not the one that was signed"),
                 "use `--arg-secret`",
@@ -316,14 +320,14 @@ fn bind(
     Ok(scope)
 }
 
-fn check_argument(name: &str) -> Result<(), Failed> {
+fn check_argument(name: &str) -> Result<(), EvalFailure> {
     let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.len() <= 64
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if plain && !host::is_host_function(name) {
         return Ok(());
     }
-    Err(Failed::new(
+    Err(EvalFailure::new(
         Code::Params,
         format!("`{name}` is no name for an argument"),
         "use letters, digits and `_`",

@@ -20,7 +20,7 @@ use debug_script::engine::EVAL;
 use debug_script::meter::End;
 
 /// Why an eval failed, for its reply and its record.
-pub(super) struct Failed {
+pub(super) struct EvalFailure {
     pub(super) code: Code,
     pub(super) message: String,
     pub(super) help: String,
@@ -30,7 +30,7 @@ pub(super) struct Failed {
     ends: Option<Box<Ends>>,
 }
 
-impl Failed {
+impl EvalFailure {
     pub(super) fn new(code: Code, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self {
             code,
@@ -57,21 +57,21 @@ impl Failed {
 /// Stands for the number of a record that has none yet, because it waits in memory for the disk.
 pub(super) const HELD: u64 = u64::MAX;
 
-pub(super) fn unwritable(error: &AppendError) -> Failed {
-    Failed::new(
+pub(super) fn unwritable(error: &AppendError) -> EvalFailure {
+    EvalFailure::new(
         Code::Audit,
         format!("the audit log cannot be written: {error}"),
         "nothing runs without its record; `revert(id)`, `revert_all()`, `leases()`, `info()`, `sessions()` and `help()` still work, each as a call of its own",
     )
 }
 
-pub(super) fn cancelled(run: &EvalContext) -> Failed {
-    Failed::new(Code::Cancelled, "the eval was cancelled", explain::undone(run))
+pub(super) fn cancelled(run: &EvalContext) -> EvalFailure {
+    EvalFailure::new(Code::Cancelled, "the eval was cancelled", explain::undone(run))
 }
 
-pub(super) fn ended(run: &EvalContext, end: End) -> Failed {
+pub(super) fn ended(run: &EvalContext, end: End) -> EvalFailure {
     let limit = |what: String| {
-        Failed::new(
+        EvalFailure::new(
             Code::Limit,
             what,
             format!("{}; ask for less at a time", explain::undone(run)),
@@ -83,7 +83,7 @@ pub(super) fn ended(run: &EvalContext, end: End) -> Failed {
         End::Size => limit("the eval made something larger than allowed".to_owned()),
         End::Stack => limit("the eval nested deeper than the stack of its thread allows".to_owned()),
         End::Cancelled => cancelled(run),
-        End::Refused => Failed::new(
+        End::Refused => EvalFailure::new(
             Code::Audit,
             "the audit log cannot be written",
             explain::undone(run),
@@ -91,7 +91,7 @@ pub(super) fn ended(run: &EvalContext, end: End) -> Failed {
     }
 }
 
-pub(super) fn refused(refusal: Refusal) -> Failed {
+pub(super) fn refused(refusal: Refusal) -> EvalFailure {
     match refusal {
         Refusal::Denied(denial) => {
             let rules: Vec<String> = denial
@@ -104,14 +104,14 @@ pub(super) fn refused(refusal: Refusal) -> Failed {
             } else {
                 format!(" by rule {}", rules.join(", "))
             };
-            Failed::new(
+            EvalFailure::new(
                 Code::Denied,
                 format!("denied: {} {}{by}", denial.action, denial.resource),
                 denial.help,
             )
         }
         Refusal::Log(error) => unwritable(&error),
-        Refusal::State { message, help } => Failed::new(Code::State, message, help),
+        Refusal::State { message, help } => EvalFailure::new(Code::State, message, help),
     }
 }
 
@@ -121,7 +121,7 @@ pub(super) fn script_error(
     source: &str,
     is_closure: impl Fn(&str) -> bool,
     error: &EvalAltResult,
-) -> Failed {
+) -> EvalFailure {
     let limit = matches!(
         error,
         EvalAltResult::ErrorTooManyOperations(_)
@@ -131,17 +131,22 @@ pub(super) fn script_error(
     );
     let code = if limit { Code::Limit } else { Code::Eval };
     let (message, help) = explain::script_error(core, run, source, is_closure, error);
-    Failed::new(code, message, help)
+    EvalFailure::new(code, message, help)
 }
 
 /// Completes a failed eval: undo it, record the outcome; the caller then replies.
-pub(super) fn finish_failed(core: &Core, run: &EvalContext, failed: Failed, started: Instant) -> Failed {
+pub(super) fn finish_failed(
+    core: &Core,
+    run: &EvalContext,
+    failed: EvalFailure,
+    started: Instant,
+) -> EvalFailure {
     let failed = failed.with_ends(core, run);
     let undone = execute::undo(core, run);
     let mut body = outcome_body(core, run, started);
     // `scrub` also raises an alarm if the message holds a secret. The record must not hold even a revealed secret:
     // `clean` removes those, too.
-    let failed = Failed {
+    let failed = EvalFailure {
         message: run.scrub(&core.recorder, &core.exposed, &failed.message),
         ..failed
     };
@@ -152,11 +157,11 @@ pub(super) fn finish_failed(core: &Core, run: &EvalContext, failed: Failed, star
     });
     body.undone = Some(undone);
     match record_outcome(core, run, body) {
-        Ok(audit) => Failed { audit, ..failed },
+        Ok(audit) => EvalFailure { audit, ..failed },
         Err(error) => {
             let lost = unwritable(&error);
             let message = format!("{}; and {}", failed.message, lost.message);
-            Failed {
+            EvalFailure {
                 code: Code::Audit,
                 message,
                 help: lost.help,
@@ -334,7 +339,7 @@ pub(crate) fn summary(core: &Core, id: u64) -> LeaseSummary {
     }
 }
 
-pub(super) fn failure(core: &Core, call: u64, failed: Failed) -> FromAgent {
+pub(super) fn failure(core: &Core, call: u64, failed: EvalFailure) -> FromAgent {
     let mut failure = Failure::new(failed.code, core.exposed.scrub(&failed.message), failed.help);
     failure.data.audit = failed.audit;
     failure.data.leases = failed.ends;

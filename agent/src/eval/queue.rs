@@ -17,7 +17,7 @@ const MAX_RESERVED: usize = 16;
 /// All queued evals.
 #[derive(Default)]
 pub(crate) struct Queue {
-    inner: Mutex<Inner>,
+    inner: Mutex<QueueState>,
     /// Notified once for each job that a thread could take.
     waiting: Condvar,
     /// The same for reserved jobs, which have their own thread.
@@ -25,7 +25,7 @@ pub(crate) struct Queue {
 }
 
 #[derive(Default)]
-struct Inner {
+struct QueueState {
     /// The operators in the order of service, each with the queued jobs.
     lines: VecDeque<(String, VecDeque<Job>)>,
     /// The operators with a running eval.
@@ -36,7 +36,7 @@ struct Inner {
 }
 
 impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +142,7 @@ impl Drop for Busy<'_> {
     }
 }
 
-impl Inner {
+impl QueueState {
     /// The next job of the first operator without a running one; that operator goes to the end.
     fn take(&mut self) -> Option<(String, Job)> {
         let at = self

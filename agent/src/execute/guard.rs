@@ -12,7 +12,7 @@ use crate::core::Core;
 use crate::effect::GuardCode;
 use debug_base::{BootTime, Tree, Wait, nearest};
 use debug_lease::Cause;
-use debug_points::{Note, Observer as _, PatchFailure, Stats};
+use debug_points::{CallNote, Observer as _, PatchFailure, Stats};
 use debug_state::{add_asked, take_asked};
 
 /// The interval between two evaluations of a guard: shorter than the reaction of an operator who watches a graph, long
@@ -87,7 +87,7 @@ pub(crate) fn first(core: &Core, lease: u64, code: &dyn GuardCode, counts: &Coun
 }
 
 /// A note that the code of a lease runs, in case the process ends inside it.
-struct Noted<'a>(Option<(&'a PatchObserver, Note)>);
+struct Noted<'a>(Option<(&'a PatchObserver, CallNote)>);
 
 impl<'a> Noted<'a> {
     fn begin(observer: Option<&'a PatchObserver>, lease: u64) -> Self {

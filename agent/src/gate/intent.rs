@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::Door;
 use super::asked::Decided;
-use crate::effect::{Effect, Options};
+use crate::effect::{ChangeOptions, Effect};
 use crate::recorder::records;
 use crate::session::context::EvalContext;
 use debug_lease::Lease;
@@ -45,14 +45,14 @@ pub(super) fn intent(
         effect.function().name().to_owned(),
     );
     entries.push(match lease {
-        None => records::record(&records::Effect {
+        None => records::record(&records::EffectRecord {
             eval,
             session,
             operator: Some(operator),
             function: Some(function),
             gate: Some(gate),
             detail: members,
-            ..records::Effect::default()
+            ..records::EffectRecord::default()
         }),
         Some(lease) => records::record(&LeaseMade {
             eval,
@@ -163,7 +163,7 @@ pub(crate) fn settled_as(force: bool) -> &'static str {
 
 /// Texts of an effect that are recorded verbatim.
 pub(super) fn written(effect: &Effect) -> Vec<String> {
-    let reason = |options: &Options| options.reason.clone();
+    let reason = |options: &ChangeOptions| options.reason.clone();
     match effect {
         Effect::EnterChange { reason } => vec![reason.clone()],
         Effect::Change(proposal) => {

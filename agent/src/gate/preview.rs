@@ -9,14 +9,14 @@ use debug_wire::table::Function;
 
 use super::Door;
 use super::requests::{resource, with_options};
-use crate::effect::{Barred, Effect, Options};
+use crate::effect::{Barred, ChangeOptions, Effect};
 use crate::recorder::notes::Note;
 use crate::session::context::EvalContext;
 use debug_base::Path;
 
 impl Barred {
     /// The action of the function on a resource that the operator named.
-    pub(crate) fn named(function: &'static Function, resource: Resource, options: Options) -> Self {
+    pub(crate) fn named(function: &'static Function, resource: Resource, options: ChangeOptions) -> Self {
         Self {
             function,
             action: function.action,
@@ -28,7 +28,7 @@ impl Barred {
 
     /// A read at a path that the operator did not name.
     pub(crate) fn read(function: &'static Function, path: &Path) -> Self {
-        let (resource, options) = (resource(path), Options::default());
+        let (resource, options) = (resource(path), ChangeOptions::default());
         Self {
             function,
             action: Action::Read,

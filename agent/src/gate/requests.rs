@@ -5,7 +5,7 @@ use std::time::Duration;
 use debug_policy::{Action, Request, Resource};
 
 use super::asked::Asked;
-use crate::effect::{Effect, Guarding, Options, Proposal};
+use crate::effect::{ChangeOptions, Effect, Guarding, Proposal};
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
 use debug_base::{BootTime, Path};
@@ -95,7 +95,7 @@ fn guard_requests(run: &EvalContext, guard: &Guarding) -> Vec<Request> {
 }
 
 /// Adds the time to live and the reason of a change to a request.
-pub(super) fn with_options(run: &EvalContext, options: &Options, request: Request) -> Request {
+pub(super) fn with_options(run: &EvalContext, options: &ChangeOptions, request: Request) -> Request {
     let ttl = request
         .action
         .sets_deadline()

@@ -7,7 +7,7 @@ use debug_wire::table::HostFunction;
 
 use super::Door;
 use super::may_know;
-use crate::effect::{Options, Proposal, Refusal};
+use crate::effect::{ChangeOptions, Proposal, Refusal};
 use crate::session::context::EvalContext;
 use debug_base::{BootTime, Path, roughly};
 use debug_lease::{Lease, overlaps};
@@ -43,7 +43,7 @@ pub(super) fn check_stack(
 ) -> Result<Vec<u64>, Refusal> {
     let target = proposal.change.target();
     not_failing(door, run, target)?;
-    let Options { over, below, .. } = &proposal.options;
+    let ChangeOptions { over, below, .. } = &proposal.options;
     let standing = match standing(door, run, target) {
         Ok(standing) => standing,
         // It is unknown where the changes are now: refuse, and name the newest that was made here.

@@ -4,7 +4,7 @@ use debug_policy::{Action, Decision, Denial, Request, Resource};
 
 use super::Door;
 use super::requests::{self, resource};
-use crate::effect::{Options, Refusal};
+use crate::effect::{ChangeOptions, Refusal};
 use crate::session::context::EvalContext;
 use debug_base::{Path, Tree};
 
@@ -103,7 +103,7 @@ pub(crate) fn might_read(door: Door<'_>, author: &Request, path: &Path) -> bool 
 }
 
 /// Whether policy would let this operator patch a point with these options. It issues no permit.
-pub(crate) fn may_patch(door: Door<'_>, run: &EvalContext, point: &str, options: &Options) -> bool {
+pub(crate) fn may_patch(door: Door<'_>, run: &EvalContext, point: &str, options: &ChangeOptions) -> bool {
     let request = run.request(Action::Patch, Resource::Point(point.to_owned()));
     matches!(
         door.rules

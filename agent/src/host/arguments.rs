@@ -7,7 +7,7 @@ use debug_policy::parse_duration;
 use debug_wire::table::{Function, HostFunction};
 use rhai::{Dynamic, FnPtr, Map};
 
-use crate::effect::Options;
+use crate::effect::ChangeOptions;
 use crate::effect::Refusal;
 use debug_base::Path;
 use debug_script::convert;
@@ -129,7 +129,7 @@ pub(crate) fn is_option(name: &str) -> bool {
 /// The options of a change, and the function that is to become its guard.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct CallArguments {
-    pub(crate) options: Options,
+    pub(crate) options: ChangeOptions,
     pub(crate) guard: Option<FnPtr>,
 }
 

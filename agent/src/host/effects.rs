@@ -20,7 +20,7 @@ pub(crate) use self::read::{read, read_found};
 use self::snapshot::{diff, find_snapshot, restore, snapshot};
 pub(crate) use self::write::set;
 use crate::effect::{Barred, Refusal};
-use crate::effect::{Effect, Listing, Options};
+use crate::effect::{ChangeOptions, Effect, Listing};
 use crate::execute::{self};
 use crate::host::EvalTag;
 use crate::host::arguments::{MAX_POINT, how, id, options, path, pointer, reason, text, ttl, usage};
@@ -58,13 +58,13 @@ pub(super) fn form(
         HostFunction::Get => read(core, run, &path(function, a)?),
         HostFunction::Reveal => {
             let path = path(function, a)?;
-            let barred = Barred::named(function, state(&path), Options::default());
+            let barred = Barred::named(function, state(&path), ChangeOptions::default());
             barred.unless_allowed(core.door(), run).unwrap_or_else(|| {
                 possible(
                     reveal(core, run, path.clone()),
                     function,
                     state(&path),
-                    Options::default(),
+                    ChangeOptions::default(),
                 )
             })
         }
@@ -137,7 +137,7 @@ pub(super) fn form(
                     Effect::Impossible {
                         function,
                         target,
-                        options: Options::default(),
+                        options: ChangeOptions::default(),
                         why,
                     }
                 }

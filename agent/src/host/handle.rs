@@ -20,14 +20,13 @@ use crate::gate;
 use crate::host::arguments::CallArguments;
 use crate::host::{self, EvalTag};
 use debug_base::{Path, Tree};
+use debug_script::ScriptResult;
 use debug_script::convert;
 use debug_script::roots::applied;
 use debug_state::StateError;
 
 pub(crate) use debug_script::handle::{PathHandle, path_of, whole};
 pub(crate) use value::{add, missing_function};
-
-type Fallible<T> = Result<T, Box<EvalAltResult>>;
 
 /// Registers the operations on handles, except those on the value of the container.
 pub(crate) fn register(module: &mut Module) {
@@ -72,7 +71,7 @@ pub(crate) fn loops(tag: EvalTag) -> Arc<Module> {
     Arc::new(module)
 }
 
-fn items(tag: &EvalTag, handle: &PathHandle) -> Fallible<Array> {
+fn items(tag: &EvalTag, handle: &PathHandle) -> ScriptResult<Array> {
     contents(tag, handle)?.into_array().map_err(|_| {
         let code = handle.path.as_code().unwrap_or_else(|| "state".to_owned());
         Box::from(format!(
@@ -83,7 +82,7 @@ fn items(tag: &EvalTag, handle: &PathHandle) -> Fallible<Array> {
 }
 
 /// Resolves a path: reads a leaf, returns a handle for a container.
-pub(crate) fn resolve(tag: &EvalTag, path: Path) -> Fallible<Dynamic> {
+pub(crate) fn resolve(tag: &EvalTag, path: Path) -> ScriptResult<Dynamic> {
     // Before the service is accessed: the read then fails with the denial.
     if !gate::could_read(tag.core.door(), &tag.run, &path) {
         return read(tag, &path);
@@ -115,7 +114,7 @@ pub(crate) fn check_switched(
     name: &str,
     in_function: bool,
     scope: &Scope<'_>,
-) -> Fallible<()> {
+) -> ScriptResult<()> {
     if !tag.run.switches(name, in_function, scope) {
         return Ok(());
     }
@@ -136,11 +135,11 @@ pub(crate) fn check_switched(
 }
 
 /// The whole value behind a handle, read as an effect.
-pub(crate) fn contents(tag: &EvalTag, handle: &PathHandle) -> Fallible<Dynamic> {
+pub(crate) fn contents(tag: &EvalTag, handle: &PathHandle) -> ScriptResult<Dynamic> {
     read(tag, &handle.path)
 }
 
-fn read(tag: &EvalTag, path: &Path) -> Fallible<Dynamic> {
+fn read(tag: &EvalTag, path: &Path) -> ScriptResult<Dynamic> {
     host::perform(tag, || Ok(vec![host::read(&tag.core, &tag.run, path)]))
 }
 
@@ -148,18 +147,18 @@ fn step_by_name(
     ctx: NativeCallContext<'_>,
     handle: &mut PathHandle,
     name: ImmutableString,
-) -> Fallible<Dynamic> {
+) -> ScriptResult<Dynamic> {
     step(&ctx, handle.path.child(&name))
 }
 
-fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut PathHandle, index: INT) -> Fallible<Dynamic> {
+fn step_by_index(ctx: NativeCallContext<'_>, handle: &mut PathHandle, index: INT) -> ScriptResult<Dynamic> {
     let path = element(&host::tag(&ctx)?, handle, index)?;
     step(&ctx, path)
 }
 
 /// One step of a chain. After a method call, Rhai stores the value returned here back at the same position in the code,
 /// changed or not. For an assignment, it does not read the value at that position first.
-fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
+fn step(ctx: &NativeCallContext<'_>, path: Path) -> ScriptResult<Dynamic> {
     let tag = host::tag(ctx)?;
     // Rhai's `switch` finds no handle equal to any value. A step counts as a call level of its own.
     if tag.run.switches_at(ctx.call_position(), 1 < ctx.call_level()) {
@@ -173,7 +172,7 @@ fn step(ctx: &NativeCallContext<'_>, path: Path) -> Fallible<Dynamic> {
 }
 
 /// The path of an element; a negative index counts from the end, as in a list of the script.
-fn element(tag: &EvalTag, handle: &PathHandle, index: INT) -> Fallible<Path> {
+fn element(tag: &EvalTag, handle: &PathHandle, index: INT) -> ScriptResult<Path> {
     let from_end = if index < 0 {
         from_end(tag, &handle.path, index)?
     } else {
@@ -183,7 +182,7 @@ fn element(tag: &EvalTag, handle: &PathHandle, index: INT) -> Fallible<Path> {
 }
 
 /// A position counted from the current end of a list; `None` if there is no list that this operator may know.
-fn from_end(tag: &EvalTag, path: &Path, index: INT) -> Fallible<Option<INT>> {
+fn from_end(tag: &EvalTag, path: &Path, index: INT) -> ScriptResult<Option<INT>> {
     host::may_go_on(tag)?;
     let found = tag.run.look(&tag.core.exposed, path);
     host::looked(tag, path);
@@ -199,7 +198,7 @@ fn from_end(tag: &EvalTag, path: &Path, index: INT) -> Fallible<Option<INT>> {
         .filter(|at| *at >= 0))
 }
 
-fn slice(ctx: NativeCallContext<'_>, handle: &mut PathHandle, range: Range<INT>) -> Fallible<Dynamic> {
+fn slice(ctx: NativeCallContext<'_>, handle: &mut PathHandle, range: Range<INT>) -> ScriptResult<Dynamic> {
     part(&ctx, handle, range.start, range.end)
 }
 
@@ -207,12 +206,12 @@ fn slice_inclusive(
     ctx: NativeCallContext<'_>,
     handle: &mut PathHandle,
     range: RangeInclusive<INT>,
-) -> Fallible<Dynamic> {
+) -> ScriptResult<Dynamic> {
     part(&ctx, handle, *range.start(), range.end().saturating_add(1))
 }
 
 /// A copy of a range of a list's elements.
-fn part(ctx: &NativeCallContext<'_>, handle: &PathHandle, from: INT, to: INT) -> Fallible<Dynamic> {
+fn part(ctx: &NativeCallContext<'_>, handle: &PathHandle, from: INT, to: INT) -> ScriptResult<Dynamic> {
     let items = items(&host::tag(ctx)?, handle)?;
     let at = |index: INT| {
         let len = INT::try_from(items.len()).unwrap_or(INT::MAX);
@@ -229,11 +228,11 @@ fn part(ctx: &NativeCallContext<'_>, handle: &PathHandle, from: INT, to: INT) ->
     ))
 }
 
-fn no_step(handle: &mut PathHandle, index: Dynamic) -> Fallible<Dynamic> {
+fn no_step(handle: &mut PathHandle, index: Dynamic) -> ScriptResult<Dynamic> {
     Err(no_name(handle, &index))
 }
 
-fn no_write(handle: &mut PathHandle, index: Dynamic, _: Dynamic) -> Fallible<()> {
+fn no_write(handle: &mut PathHandle, index: Dynamic, _: Dynamic) -> ScriptResult<()> {
     Err(no_name(handle, &index))
 }
 
@@ -251,7 +250,7 @@ fn write_by_name(
     handle: &mut PathHandle,
     name: ImmutableString,
     value: Dynamic,
-) -> Fallible<()> {
+) -> ScriptResult<()> {
     store(&ctx, handle.path.child(&name), value)
 }
 
@@ -260,14 +259,14 @@ fn write_by_index(
     handle: &mut PathHandle,
     index: INT,
     value: Dynamic,
-) -> Fallible<()> {
+) -> ScriptResult<()> {
     let path = element(&host::tag(&ctx)?, handle, index)?;
     store(&ctx, path, value)
 }
 
 /// Handles a store by Rhai: of an assigned value, or of one on which a method was called. The latter is a write only if the
 /// value differs from the one returned by the step.
-fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()> {
+fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> ScriptResult<()> {
     // After an assignment, Rhai also stores each level back into the one above; that is not an effect.
     if path_of(&value).is_some_and(|p| p == path) {
         return Ok(());
@@ -280,7 +279,7 @@ fn store(ctx: &NativeCallContext<'_>, path: Path, value: Dynamic) -> Fallible<()
 }
 
 /// Writes as an effect, like `set`.
-pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> Fallible<()> {
+pub(crate) fn write(tag: &EvalTag, path: Path, value: Dynamic) -> ScriptResult<()> {
     let value = whole(value)?;
     host::perform(tag, || {
         Ok(vec![host::set(
@@ -301,7 +300,7 @@ fn set_entry(
     handle: &mut PathHandle,
     name: ImmutableString,
     value: Dynamic,
-) -> Fallible<Dynamic> {
+) -> ScriptResult<Dynamic> {
     let tag = host::tag(&ctx)?;
     let is_options = value
         .read_lock::<Map>()
@@ -314,7 +313,7 @@ fn set_entry(
 }
 
 /// `pause_ms = 20` and `pause_ms += 1`, where `pause_ms` is a state.
-pub(crate) fn assign(path: &Path, operator: &str, value: Dynamic) -> Fallible<Dynamic> {
+pub(crate) fn assign(path: &Path, operator: &str, value: Dynamic) -> ScriptResult<Dynamic> {
     let tag = host::current()?;
     if operator.is_empty() {
         return write(&tag, path.clone(), value).map(|()| Dynamic::UNIT);

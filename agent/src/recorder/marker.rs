@@ -22,11 +22,11 @@ const NEW: &str = "active.json.new";
 /// The marks of one process.
 pub(crate) struct ActiveMarker {
     folder: PathBuf,
-    inner: Mutex<Inner>,
+    inner: Mutex<MarkerState>,
 }
 
 #[derive(Default)]
-struct Inner {
+struct MarkerState {
     /// The number reported last.
     told: u64,
     /// Whether the file exists.
@@ -44,9 +44,9 @@ impl ActiveMarker {
     /// The folder is not writable. The marks then work without a file.
     pub(crate) fn begin(folder: PathBuf) -> (Self, io::Result<()>) {
         let made = make(&folder).and_then(|()| remove(&folder));
-        let inner = Inner {
+        let inner = MarkerState {
             failing: made.is_err(),
-            ..Inner::default()
+            ..MarkerState::default()
         };
         (
             Self {
@@ -57,7 +57,7 @@ impl ActiveMarker {
         )
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, MarkerState> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

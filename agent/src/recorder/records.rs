@@ -3,8 +3,8 @@
 use debug_audit::Entry;
 use debug_audit::kinds::LEASE_CONFLICT;
 use debug_policy::{Decision, Request, Resource};
-pub(crate) use debug_wire::records::Effect;
-use debug_wire::records::{Conflict, EffectPart, LeaseEnded, LeaseSettled, Part, Record};
+pub(crate) use debug_wire::records::EffectRecord;
+use debug_wire::records::{ConflictRecord, EffectPart, LeaseEnded, LeaseSettled, Part, Record};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -192,7 +192,7 @@ pub(crate) fn lease_ended(
     told: &EndReport,
     detail: Value,
 ) -> Entry {
-    let conflict = told.conflict.as_ref().map(|why| Conflict {
+    let conflict = told.conflict.as_ref().map(|why| ConflictRecord {
         why: why.clone(),
         ended_as: kind.to_owned(),
     });

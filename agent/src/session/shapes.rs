@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use rhai::{AST, Dynamic, EvalAltResult, Map, Target};
+use rhai::{AST, Dynamic, Map, Target};
 
+use debug_script::ScriptResult;
 use debug_script::handed_out::HandedOut;
 use debug_script::walk::{self, Uses};
 
@@ -59,7 +60,7 @@ pub(crate) fn missing<'a>(
     uses: &Uses,
     map: &'a mut Map,
     name: &str,
-) -> Result<Target<'a>, Box<EvalAltResult>> {
+) -> ScriptResult<Target<'a>> {
     match shapes.handed_out.missing(uses, map, name) {
         Some(target) => target,
         None => Ok(Target::from(Dynamic::UNIT)),

@@ -17,7 +17,7 @@ use arc_swap::{ArcSwap, Guard};
 use tokio::sync::watch;
 
 use crate::edit::Edit;
-use debug_base::{Outside, Wait, fenced};
+use debug_base::{ServiceValue, Wait, fenced};
 
 /// Poll interval of a bounded wait: long enough to cost nothing, short enough for a bound of 5 ms.
 pub(crate) const BETWEEN_TRIES: Duration = Duration::from_micros(50);
@@ -249,16 +249,16 @@ impl<T: Send + Sync + 'static> Cell for ArcSwap<T> {
 
     fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         // The agent's reference may be the last one: the value then drops here, behind the fence.
-        let value = Outside::new(self.load_full());
+        let value = ServiceValue::new(self.load_full());
         Ok(look(value.get()))
     }
 
     fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
-        let live = Outside::new(self.load_full());
+        let live = ServiceValue::new(self.load_full());
         if let Some(new) = edit.take_if_fits(live.get()) {
-            let new = Outside::new(Arc::new(new));
+            let new = ServiceValue::new(Arc::new(new));
             // INVARIANT: `live` is held, so that no other value can be at its address.
-            let found = Outside::new(Guard::into_inner(
+            let found = ServiceValue::new(Guard::into_inner(
                 self.compare_and_swap(live.get(), new.get().clone()),
             ));
             edit.exchanged(Arc::ptr_eq(found.get(), live.get()));

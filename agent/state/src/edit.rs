@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use serde::Serialize;
 
 use crate::error::StateError;
-use debug_base::{BootTime, Kinds, Limits, Outside, Panicked, Path, Tree, TreeError, fenced, kinds, to_tree};
+use debug_base::{
+    BootTime, Kinds, Limits, Panicked, Path, ServiceValue, Tree, TreeError, fenced, kinds, to_tree,
+};
 
 /// A prepared write, complete except for the swap.
 pub struct Edit<T> {
@@ -16,9 +18,9 @@ pub struct Edit<T> {
     /// The whole value as read.
     pub(crate) tree: Tree,
     /// The type's own copy of the value as read; equal to the live value if nothing is lost.
-    pub(crate) copy: Outside<T>,
+    pub(crate) copy: ServiceValue<T>,
     /// The value to store; after the swap, the replaced value.
-    pub(crate) new: Outside<T>,
+    pub(crate) new: ServiceValue<T>,
     /// The new value as its type writes it.
     pub(crate) stored: Tree,
     /// For timed cells: the value from each deadline on.
@@ -26,7 +28,7 @@ pub struct Edit<T> {
     /// Only the schedule is new; the value in force stays.
     pub(crate) keeps_value: bool,
     /// Decides whether the write is still wanted.
-    pub(crate) ticket: Ticket,
+    pub(crate) ticket: WriteTicket,
     /// The kinds that serde saw in the live value, if the value does not survive the round trip.
     pub(crate) kinds: OnceLock<Kinds>,
     verdict: Option<Result<EditVerdict, StateError>>,
@@ -34,7 +36,7 @@ pub struct Edit<T> {
 }
 
 /// Values from each deadline on, in the order of their deadlines.
-pub(crate) type Schedule<T> = Vec<(BootTime, Outside<T>)>;
+pub(crate) type Schedule<T> = Vec<(BootTime, ServiceValue<T>)>;
 
 /// Result of comparing the live value with the edit's copy of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,7 +51,13 @@ pub(crate) enum EditVerdict {
 
 impl<T: Serialize + PartialEq> Edit<T> {
     /// From the value as read, the type's copy of it, and the new value with its tree.
-    pub(crate) fn new(root: Path, tree: Tree, copy: Outside<T>, new: Outside<T>, stored: Tree) -> Self {
+    pub(crate) fn new(
+        root: Path,
+        tree: Tree,
+        copy: ServiceValue<T>,
+        new: ServiceValue<T>,
+        stored: Tree,
+    ) -> Self {
         Self {
             root,
             tree,
@@ -58,7 +66,7 @@ impl<T: Serialize + PartialEq> Edit<T> {
             stored,
             later: Vec::new(),
             keeps_value: false,
-            ticket: Ticket::default(),
+            ticket: WriteTicket::default(),
             kinds: OnceLock::new(),
             verdict: None,
             compare: Self::compared,
@@ -93,7 +101,7 @@ impl<T> Edit<T> {
     }
 
     /// Records the verdict. Returns whether the value may be replaced and the ticket was not given up.
-    fn may_go_in(&mut self, live: &T, begin: fn(&Ticket) -> bool) -> bool {
+    fn may_go_in(&mut self, live: &T, begin: fn(&WriteTicket) -> bool) -> bool {
         let verdict = self.compare(live);
         let fits = matches!(verdict, Ok(EditVerdict::AsRead));
         self.verdict = Some(verdict);
@@ -107,7 +115,7 @@ impl<T> Edit<T> {
     /// Records the verdict and commits the ticket. Returns whether the new value may be stored: the live value is the one
     /// that was read, and the ticket was not given up.
     pub(crate) fn fits(&mut self, live: &T) -> bool {
-        self.may_go_in(live, Ticket::finish)
+        self.may_go_in(live, WriteTicket::finish)
     }
 
     /// Swaps the new value in if it [`fits`](Self::fits); returns whether it did.
@@ -126,7 +134,7 @@ impl<T> Edit<T> {
 
     /// As [`Self::take_if_fits`], for a slow write: the caller finishes the ticket afterwards.
     pub(crate) fn begin_if_fits(&mut self, live: &T) -> Option<T> {
-        self.may_go_in(live, Ticket::begin)
+        self.may_go_in(live, WriteTicket::begin)
             .then(|| self.new.take())
             .flatten()
     }
@@ -158,14 +166,14 @@ pub(crate) fn tree_of(
 
 /// Whether a write handed to another thread is still wanted. The first transition wins.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ticket(Arc<AtomicU8>);
+pub(crate) struct WriteTicket(Arc<AtomicU8>);
 
 const WANTED: u8 = 0;
 const BEGUN: u8 = 1;
 const FINISHED: u8 = 2;
 const GIVEN_UP: u8 = 3;
 
-impl Ticket {
+impl WriteTicket {
     fn step(&self, from: u8, to: u8) -> bool {
         self.0
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)

@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::cell::{AccessError, Cell};
 use crate::edit::Edit;
 use crate::error::StateError;
-use crate::typed::{Change, Checked, Later, State};
+use crate::typed::{Checked, EditFn, Later, State};
 use debug_base::{
-    Found, Limits, Names, Orders, Outside, Panicked, Path, Tree, TreeError, Unreadable, Wait, fenced, to_tree,
+    Found, Limits, Names, Orders, Panicked, Path, ServiceValue, Tree, TreeError, Unreadable, Wait, fenced,
+    to_tree,
 };
 
 type Get<V> = Box<dyn Fn() -> V + Send + Sync>;
@@ -38,9 +39,9 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
         }
     }
 
-    fn live(&self) -> Result<Outside<V>, AccessError> {
+    fn live(&self) -> Result<ServiceValue<V>, AccessError> {
         fenced(|| (self.get)())
-            .map(Outside::new)
+            .map(ServiceValue::new)
             .map_err(|Panicked| AccessError::Panicked("getting the field"))
     }
 
@@ -63,7 +64,9 @@ impl<V: Serialize + PartialEq + Send + Sync + 'static> FieldCell<V> {
 
     /// Restores the old value after a `set` that failed or finished too late, unless the field still holds it.
     fn put_back(&self, old: Option<V>) {
-        let Some(old) = old.map(Outside::new) else { return };
+        let Some(old) = old.map(ServiceValue::new) else {
+            return;
+        };
         let stands = self
             .live()
             .is_ok_and(|live| fenced(|| live.get() == old.get()).unwrap_or(false));
@@ -120,7 +123,7 @@ impl<V: Send + Sync + 'static> Cell for ReadCell<V> {
 
     fn look<R>(&self, _: Wait, look: impl FnOnce(&V) -> R) -> Result<R, AccessError> {
         let value = fenced(|| (self.0)()).map_err(|Panicked| AccessError::Panicked("getting the field"))?;
-        Ok(look(Outside::new(value).get()))
+        Ok(look(ServiceValue::new(value).get()))
     }
 
     fn swap(&self, _: Wait, _: &mut Edit<V>) -> Result<(), AccessError> {
@@ -168,11 +171,11 @@ impl State for ClosedState {
         Err(self.why.clone())
     }
 
-    fn update_into(&self, _: &Tree, _: &[String], _: &Change<'_>, _: Wait) -> Result<Tree, StateError> {
+    fn update_into(&self, _: &Tree, _: &[String], _: &EditFn<'_>, _: Wait) -> Result<Tree, StateError> {
         Err(self.why.clone())
     }
 
-    fn update(&self, _: &[String], _: &Change<'_>, _: &Later<'_>, _: Wait) -> Result<Tree, StateError> {
+    fn update(&self, _: &[String], _: &EditFn<'_>, _: &Later<'_>, _: Wait) -> Result<Tree, StateError> {
         Err(self.why.clone())
     }
 
@@ -355,7 +358,7 @@ impl State for Fields {
         &self,
         whole: &Tree,
         path: &[String],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         wait: Wait,
     ) -> Result<Tree, StateError> {
         let (field, below) = self.field(path, wait)?;
@@ -375,7 +378,7 @@ impl State for Fields {
     fn update(
         &self,
         path: &[String],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         later: &Later<'_>,
         wait: Wait,
     ) -> Result<Tree, StateError> {

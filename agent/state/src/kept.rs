@@ -4,13 +4,14 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::cell::{AccessError, Cell, SharedCell};
-use crate::edit::{Ticket, tree_of};
+use crate::edit::{WriteTicket, tree_of};
 use crate::error::StateError;
 use crate::held;
 use crate::keys::Keys;
 use crate::worker::Worker;
 use debug_base::{
-    Found, Limits, Outside, Panicked, Path, Tree, TreeError, Wait, fenced, found_along, from_tree, to_tree,
+    Found, Limits, Panicked, Path, ServiceValue, Tree, TreeError, Wait, fenced, found_along, from_tree,
+    to_tree,
 };
 
 /// A value of the service, and its cell.
@@ -47,7 +48,7 @@ impl<C: Cell> Kept<C> {
     pub(crate) fn ask<R: Send + 'static>(
         &self,
         wait: Wait,
-        ticket: Option<&Ticket>,
+        ticket: Option<&WriteTicket>,
         ask: impl FnOnce(&C, Wait) -> Result<R, AccessError> + Send + 'static,
     ) -> Result<R, StateError> {
         let answer = held::counted(|| {
@@ -117,12 +118,15 @@ impl<C: Cell> Kept<C>
 where
     C::Value: DeserializeOwned,
 {
-    pub(crate) fn value_of(&self, tree: Tree) -> Result<Result<Outside<C::Value>, TreeError>, StateError> {
+    pub(crate) fn value_of(
+        &self,
+        tree: Tree,
+    ) -> Result<Result<ServiceValue<C::Value>, TreeError>, StateError> {
         let tree = match self.keys.as_lists(tree) {
             Ok(tree) => tree,
             Err(error) => return Ok(Err(error)),
         };
         let value = fenced(|| from_tree(tree)).map_err(|Panicked| self.panicked("reading a value"))?;
-        Ok(value.map(Outside::new))
+        Ok(value.map(ServiceValue::new))
     }
 }

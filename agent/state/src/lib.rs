@@ -42,5 +42,5 @@ pub use redact::Redactor;
 pub use registry::States;
 pub use scrub::{Scrubber, Shown};
 pub use shapes::has_secret_shape;
-pub use typed::Change as Edited;
+pub use typed::EditFn as Edited;
 pub use typed::{Check, Checked, Later, State};

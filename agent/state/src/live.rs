@@ -5,7 +5,7 @@ use arc_swap::{ArcSwap, Guard};
 
 use crate::cell::{AccessError, Cell};
 use crate::edit::Edit;
-use debug_base::{BootTime, Outside, Wait};
+use debug_base::{BootTime, ServiceValue, Wait};
 
 /// A value that checks the deadline of a change on each read.
 ///
@@ -29,15 +29,15 @@ pub struct Live<T>(Arc<ArcSwap<LiveValue<T>>>);
 /// The value in force and its schedule. Each value may be the last reference and drops behind a fence of its own: two panics
 /// at once would abort the process.
 struct LiveValue<T> {
-    now: Outside<Arc<T>>,
-    later: Option<Schedule<T>>,
+    now: ServiceValue<Arc<T>>,
+    later: Option<LiveSchedule<T>>,
 }
 
-struct Schedule<T> {
+struct LiveSchedule<T> {
     /// Id of the process that made the schedule. A forked child has no agent thread, so every change counts as ended there.
     process: u32,
     /// Values in the order of their deadlines.
-    then: Vec<(BootTime, Outside<Arc<T>>)>,
+    then: Vec<(BootTime, ServiceValue<Arc<T>>)>,
 }
 
 impl<T> Live<T> {
@@ -63,8 +63,8 @@ impl<T> Live<T> {
     #[cfg(any(test, feature = "test-util"))]
     pub fn in_process_for_test(&self, process: u32) {
         let found = self.0.load_full();
-        let again = |(deadline, value): &(BootTime, Outside<Arc<T>>)| (*deadline, shared(value));
-        let later = found.later.as_ref().map(|later| Schedule {
+        let again = |(deadline, value): &(BootTime, ServiceValue<Arc<T>>)| (*deadline, shared(value));
+        let later = found.later.as_ref().map(|later| LiveSchedule {
             process,
             then: later.then.iter().map(again).collect(),
         });
@@ -81,14 +81,14 @@ impl<T> Live<T> {
     }
 }
 
-fn shared<T>(value: &Outside<Arc<T>>) -> Outside<Arc<T>> {
-    Outside::new(value.get().clone())
+fn shared<T>(value: &ServiceValue<Arc<T>>) -> ServiceValue<Arc<T>> {
+    ServiceValue::new(value.get().clone())
 }
 
 impl<T> LiveValue<T> {
     fn of(value: T) -> Self {
         Self {
-            now: Outside::new(Arc::new(value)),
+            now: ServiceValue::new(Arc::new(value)),
             later: None,
         }
     }
@@ -101,7 +101,7 @@ impl<T> LiveValue<T> {
     }
 }
 
-impl<T> Schedule<T> {
+impl<T> LiveSchedule<T> {
     /// The value scheduled by now, if any.
     fn in_force(&self) -> Option<&Arc<T>> {
         if self.process != std::process::id() {
@@ -147,28 +147,28 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
 
     fn look<R>(&self, _: Wait, look: impl FnOnce(&T) -> R) -> Result<R, AccessError> {
         // The agent's reference may be the last one: the value then drops here, behind the fence.
-        let value = Outside::new(self.load());
+        let value = ServiceValue::new(self.load());
         Ok(look(value.get()))
     }
 
     fn swap(&self, _: Wait, edit: &mut Edit<T>) -> Result<(), AccessError> {
-        let found = Outside::new(self.0.load_full());
-        let value = Outside::new(found.get().value().clone());
+        let found = ServiceValue::new(self.0.load_full());
+        let value = ServiceValue::new(found.get().value().clone());
         let now = if edit.keeps_value {
             edit.fits(value.get()).then(|| shared(&value))
         } else {
             edit.take_if_fits(value.get())
-                .map(|new| Outside::new(Arc::new(new)))
+                .map(|new| ServiceValue::new(Arc::new(new)))
         };
         let Some(now) = now else { return Ok(()) };
         let then: Vec<_> = edit.later.iter_mut().filter_map(scheduled).collect();
-        let later = (!then.is_empty()).then(|| Schedule {
+        let later = (!then.is_empty()).then(|| LiveSchedule {
             process: std::process::id(),
             then,
         });
         // INVARIANT: value and schedule are swapped together, so no reader sees one without the other.
-        let new = Outside::new(Arc::new(LiveValue { now, later }));
-        let seen = Outside::new(Guard::into_inner(
+        let new = ServiceValue::new(Arc::new(LiveValue { now, later }));
+        let seen = ServiceValue::new(Guard::into_inner(
             self.0.compare_and_swap(found.get(), new.get().clone()),
         ));
         edit.exchanged(Arc::ptr_eq(seen.get(), found.get()));
@@ -176,6 +176,8 @@ impl<T: Send + Sync + 'static> Cell for Live<T> {
     }
 }
 
-fn scheduled<T>((deadline, value): &mut (BootTime, Outside<T>)) -> Option<(BootTime, Outside<Arc<T>>)> {
-    Some((*deadline, Outside::new(Arc::new(value.take()?))))
+fn scheduled<T>(
+    (deadline, value): &mut (BootTime, ServiceValue<T>),
+) -> Option<(BootTime, ServiceValue<Arc<T>>)> {
+    Some((*deadline, ServiceValue::new(Arc::new(value.take()?))))
 }

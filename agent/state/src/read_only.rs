@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::cell::{Cell, SharedCell};
 use crate::error::StateError;
 use crate::kept::Kept;
-use crate::typed::{Change, Checked, Later, State};
+use crate::typed::{Checked, EditFn, Later, State};
 use debug_base::{Found, Path, Tree, Wait};
 
 /// Creates a state that can be read.
@@ -54,11 +54,11 @@ where
         Err(StateError::ReadOnly(self.0.root.to_string()))
     }
 
-    fn update_into(&self, _: &Tree, _: &[String], _: &Change<'_>, _: Wait) -> Result<Tree, StateError> {
+    fn update_into(&self, _: &Tree, _: &[String], _: &EditFn<'_>, _: Wait) -> Result<Tree, StateError> {
         Err(StateError::ReadOnly(self.0.root.to_string()))
     }
 
-    fn update(&self, _: &[String], _: &Change<'_>, _: &Later<'_>, _: Wait) -> Result<Tree, StateError> {
+    fn update(&self, _: &[String], _: &EditFn<'_>, _: &Later<'_>, _: Wait) -> Result<Tree, StateError> {
         Err(StateError::ReadOnly(self.0.root.to_string()))
     }
 

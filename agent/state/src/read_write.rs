@@ -11,7 +11,7 @@ use crate::edit::EditVerdict;
 use crate::error::StateError;
 use crate::kept::{Kept, Read};
 use crate::spelling;
-use crate::typed::{Change, Check, Checked, Later, State};
+use crate::typed::{Check, Checked, EditFn, Later, State};
 use crate::writable::{Writable, aligned};
 use debug_base::{Found, Limits, Path, Tree, Wait, fenced, looking, sought, to_tree};
 
@@ -110,7 +110,7 @@ where
         &self,
         whole: &Tree,
         path: &[String],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         _: Wait,
     ) -> Result<Tree, StateError> {
         let read = self.given(whole)?;
@@ -123,7 +123,7 @@ where
     fn update(
         &self,
         path: &[String],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         later: &Later<'_>,
         wait: Wait,
     ) -> Result<Tree, StateError> {

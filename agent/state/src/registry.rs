@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::error::StateError;
 use crate::field::{ClosedState, Fields};
 use crate::redact::Redactor;
-use crate::typed::{Change, Checked, Later, State};
+use crate::typed::{Checked, EditFn, Later, State};
 use debug_base::{Found, Path, Tree, Wait, known_names};
 
 /// The registered states, by name. Every path begins with the state's name.
@@ -206,7 +206,7 @@ impl States {
         &self,
         path: &Path,
         written: &[&Tree],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         later: &Later<'_>,
         wait: Wait,
     ) -> Result<Tree, StateError> {
@@ -250,7 +250,7 @@ impl States {
         whole: &Tree,
         path: &Path,
         written: &[&Tree],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         wait: Wait,
     ) -> Result<Tree, StateError> {
         let state = self.writable(path)?;

@@ -30,10 +30,10 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
 /// and JSON-escaped. One pass; each byte costs at most one binary search among the patterns. The search is written here
 /// because the automata of libraries keep copies of their patterns that are not wiped.
 #[derive(Default)]
-pub struct Scrubber(RwLock<Known>);
+pub struct Scrubber(RwLock<KnownSecrets>);
 
 #[derive(Default)]
-struct Known {
+struct KnownSecrets {
     secrets: BTreeMap<Origin, Vec<Zeroizing<String>>>,
     identifiers: BTreeSet<String>,
     patterns: Patterns,
@@ -199,7 +199,7 @@ impl Shown {
     }
 }
 
-impl Known {
+impl KnownSecrets {
     /// Adds secrets, and keeps the latest [`MAX_EARLIER`] earlier ones of each origin.
     fn add(&mut self, found: BTreeMap<Origin, Vec<Zeroizing<String>>>) {
         let mut is_new = false;

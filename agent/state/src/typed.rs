@@ -57,7 +57,7 @@ pub trait State: Send + Sync {
     fn update(
         &self,
         path: &[String],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         later: &Later<'_>,
         wait: Wait,
     ) -> Result<Tree, StateError>;
@@ -83,7 +83,7 @@ pub trait State: Send + Sync {
         &self,
         whole: &Tree,
         path: &[String],
-        change: &Change<'_>,
+        change: &EditFn<'_>,
         wait: Wait,
     ) -> Result<Tree, StateError>;
 
@@ -153,7 +153,7 @@ pub trait State: Send + Sync {
 pub type Later<'a> = dyn Fn(&Tree, &dyn Orders) -> Vec<(BootTime, Tree)> + 'a;
 
 /// Given the whole value as read, the new one; `None` to keep it.
-pub type Change<'a> = dyn Fn(&Tree, &dyn Orders) -> Result<Option<Tree>, StateError> + 'a;
+pub type EditFn<'a> = dyn Fn(&Tree, &dyn Orders) -> Result<Option<Tree>, StateError> + 'a;
 
 /// The value that a write would replace, and the value after it; `None` for an empty place.
 #[derive(Clone, Debug, PartialEq)]

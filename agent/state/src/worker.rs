@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cell::{AccessError, BETWEEN_TRIES};
-use crate::edit::Ticket;
+use crate::edit::WriteTicket;
 use debug_base::{Panicked, Wait, fenced};
 
 /// Longest wait of a patched call: as long as the agent may delay a service thread.
@@ -20,12 +20,12 @@ const ON_OUR_THREADS: Duration = Duration::from_millis(250);
 /// Longest run time of a service's `set` before the write is rolled back.
 const LONGEST_SET: Duration = Duration::from_secs(1);
 
-type Job = Box<dyn FnOnce() + Send>;
+type CellJob = Box<dyn FnOnce() + Send>;
 
 /// The thread: started on first use, ends when this is dropped.
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
-    jobs: Mutex<Option<Sender<Job>>>,
+    jobs: Mutex<Option<Sender<CellJob>>>,
     /// Set while one question is pending: abandoned questions must not pile up.
     occupied: Arc<AtomicBool>,
 }
@@ -36,7 +36,7 @@ impl Worker {
     pub(crate) fn ask<R: Send + 'static>(
         &self,
         wait: Wait,
-        ticket: Option<&Ticket>,
+        ticket: Option<&WriteTicket>,
         work: impl FnOnce() -> Result<R, AccessError> + Send + 'static,
     ) -> Result<R, AccessError> {
         let patience = match wait {
@@ -66,10 +66,10 @@ impl Worker {
         wait_for(&answered, patience.saturating_sub(began.elapsed()), ticket)
     }
 
-    fn send(&self, job: Job) -> Result<(), ()> {
+    fn send(&self, job: CellJob) -> Result<(), ()> {
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         if jobs.is_none() {
-            let (sender, receiver) = channel::<Job>();
+            let (sender, receiver) = channel::<CellJob>();
             let work = move || receiver.into_iter().for_each(|job| job());
             thread::Builder::new()
                 .name("debug-field".to_owned())
@@ -84,7 +84,7 @@ impl Worker {
 fn wait_for<R>(
     answered: &Receiver<Result<R, AccessError>>,
     patience: Duration,
-    ticket: Option<&Ticket>,
+    ticket: Option<&WriteTicket>,
 ) -> Result<R, AccessError> {
     let gone = Err(AccessError::Panicked("being asked"));
     match answered.recv_timeout(patience) {

@@ -10,7 +10,7 @@ use crate::kept::{Kept, Read};
 use crate::lossy;
 use crate::typed::{Check, Later};
 use debug_base::{
-    BootTime, Limits, Orders, Outside, Panicked, Path, Tree, TreeError, Wait, fenced, looking, to_tree,
+    BootTime, Limits, Orders, Panicked, Path, ServiceValue, Tree, TreeError, Wait, fenced, looking, to_tree,
 };
 
 pub(crate) struct Writable<C: Cell> {
@@ -146,7 +146,7 @@ where
             root.clone(),
             read.raw.clone(),
             copy,
-            Outside::empty(),
+            ServiceValue::empty(),
             read.raw.clone(),
         );
         edit.keeps_value = true;

@@ -10,7 +10,7 @@ use super::store::{Current, NEW_CHECKPOINT, NEW_LEAVES, NEW_RECORDS, Store};
 use super::{Index, OpenError, OpenedLog, Recovered, Shared, Torn};
 use crate::checkpoint::Checkpoint;
 use crate::note::SigningKey;
-use crate::read::{self, At};
+use crate::read::{self, LinePlace};
 use crate::tree::HashTree;
 use crate::verify::{self, CHECKPOINT, Examined, LEAVES, VerifyError};
 
@@ -106,15 +106,15 @@ fn take_lock(dir: &Path) -> Result<std::fs::File, OpenError> {
 }
 
 /// What is on disk, verified and unchanged.
-struct Found {
+struct OnDisk {
     origin: String,
     index: Index,
     /// The number of records that the stored checkpoint covers; `None` if there is no checkpoint because the folder is empty.
     covered: Option<u64>,
-    torn: Option<At>,
+    torn: Option<LinePlace>,
 }
 
-fn examine(dir: &Path, key: &SigningKey) -> Result<Found, OpenError> {
+fn examine(dir: &Path, key: &SigningKey) -> Result<OnDisk, OpenError> {
     let broken = |source| OpenError::Broken {
         dir: dir.to_owned(),
         source,
@@ -130,7 +130,7 @@ fn examine(dir: &Path, key: &SigningKey) -> Result<Found, OpenError> {
             return Err(broken(VerifyError::NoCheckpoint { dir: dir.to_owned() }));
         }
         let origin = format!("{}/{}", key.name(), log_id()?);
-        return Ok(Found {
+        return Ok(OnDisk {
             origin,
             index,
             covered: None,
@@ -153,7 +153,7 @@ fn examine(dir: &Path, key: &SigningKey) -> Result<Found, OpenError> {
         .map(|(first, name)| (first, name.to_string()))
         .collect();
     index.checkpoint = note.into();
-    Ok(Found {
+    Ok(OnDisk {
         origin: checkpoint.origin,
         index,
         covered: Some(checkpoint.size),
@@ -187,7 +187,7 @@ fn log_id() -> Result<String, OpenError> {
 }
 
 /// Copies the torn end of a file into its own file, then cuts it off. A crash in between leaves an extra copy.
-fn move_aside(files: &dyn Files, at: &At) -> io::Result<Torn> {
+fn move_aside(files: &dyn Files, at: &LinePlace) -> io::Result<Torn> {
     let mut source = read::open_file(&files.dir().join(&*at.place.file))?;
     source.seek(SeekFrom::Start(at.offset))?;
     let mut copy = files.create_over(NEW_TORN)?;
@@ -228,7 +228,7 @@ fn free_name(files: &dyn Files, seq: u64) -> io::Result<String> {
 }
 
 /// Opens the last file for appending and syncs it, so that its complete records may be signed.
-fn open_current(files: &dyn Files, found: &Found) -> io::Result<Option<Current>> {
+fn open_current(files: &dyn Files, found: &OnDisk) -> io::Result<Option<Current>> {
     let Some((first, name)) = found.index.files.last().cloned() else {
         return Ok(None);
     };

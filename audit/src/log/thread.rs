@@ -102,12 +102,12 @@ pub(super) struct Writer {
     /// Numbered jobs with lines that are written and not yet durable.
     waiting: Vec<Numbered>,
     /// When the log began to fail, and when it is tried again.
-    failing: Option<Failing>,
+    failing: Option<FailingLog>,
     /// When records written without a sync are synced.
     idle_at: Option<Instant>,
 }
 
-struct Failing {
+struct FailingLog {
     since: Instant,
     retry: Instant,
 }
@@ -115,7 +115,7 @@ struct Failing {
 /// A job and the numbers of its records.
 type Numbered = (Range<u64>, WriteJob);
 /// Jobs that could not be written.
-type Refused = (WriteFailure, Vec<WriteJob>);
+type RefusedJobs = (WriteFailure, Vec<WriteJob>);
 
 impl Writer {
     /// The thread's turn; returns whether it was the last.
@@ -182,7 +182,7 @@ impl Writer {
     }
 
     /// Numbers and writes the jobs; syncs and signs them if wanted.
-    fn commit(&mut self, jobs: Vec<WriteJob>, sync: bool) -> Result<(), Refused> {
+    fn commit(&mut self, jobs: Vec<WriteJob>, sync: bool) -> Result<(), RefusedJobs> {
         let (lines, jobs) = self.number(jobs);
         let durable = match self.store.put(lines) {
             Ok(durable) => durable,
@@ -243,7 +243,7 @@ impl Writer {
     }
 
     /// On a full disk, writes only the terminal records, in the space of the reserve; returns the others.
-    fn use_reserve(&mut self, (failure, jobs): Refused) -> Refused {
+    fn use_reserve(&mut self, (failure, jobs): RefusedJobs) -> RefusedJobs {
         let (terminal, mut others): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.terminal);
         if !failure.full || (terminal.is_empty() && self.waiting.iter().all(|(_, job)| !job.terminal)) {
             others.splice(0..0, terminal);
@@ -287,7 +287,7 @@ impl Writer {
                 .shared()
                 .alarm(format!("the audit log cannot be written: {}", failure.reason));
         }
-        self.failing = Some(Failing {
+        self.failing = Some(FailingLog {
             since,
             retry: now + RETRY,
         });

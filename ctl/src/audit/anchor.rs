@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use debug_audit::{Reader, VerifierKey};
 use serde_json::Value;
 
-use super::authority::{self, Authority};
-use crate::args::Anchor;
+use super::authority::{self, IssuingCa};
+use crate::args::AnchorArgs;
 use crate::trust::identity;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// Where the key of a log came from.
 pub(super) struct Vouched {
@@ -24,7 +24,7 @@ pub(super) struct Anchors {
     /// For the log itself.
     pub(super) vouched: Option<Vouched>,
     /// For its operators.
-    pub(super) authority: Option<Authority>,
+    pub(super) authority: Option<IssuingCa>,
 }
 
 /// Finds the log's key: the one given, else the one in the inventory given, else in one beside the folder. Finds the operators'
@@ -32,7 +32,7 @@ pub(super) struct Anchors {
 ///
 /// # Errors
 /// The key, inventory or CA given is not one, or an inventory has no key for this log.
-pub(super) fn find(anchor: &Anchor) -> Result<Anchors, Failure> {
+pub(super) fn find(anchor: &AnchorArgs) -> Result<Anchors, CommandFailure> {
     let path = match anchor.vkey {
         Some(_) => None,
         None => anchor.inventory.clone().or_else(|| beside(&anchor.dir)),
@@ -47,13 +47,13 @@ pub(super) fn find(anchor: &Anchor) -> Result<Anchors, Failure> {
             .and_then(|inventory| authority::beside(inventory, &anchor.dir))
     };
     let ca = anchor.ca.clone().or_else(found);
-    let authority = ca.as_deref().map(Authority::read).transpose()?;
+    let authority = ca.as_deref().map(IssuingCa::read).transpose()?;
     Ok(Anchors { vouched, authority })
 }
 
-fn given(text: &str) -> Result<Vouched, Failure> {
+fn given(text: &str) -> Result<Vouched, CommandFailure> {
     let key = VerifierKey::parse(text)
-        .map_err(|error| Failure::usage(format!("`{text}` is no key of a log: {error}")))?;
+        .map_err(|error| CommandFailure::usage(format!("`{text}` is no key of a log: {error}")))?;
     Ok(Vouched {
         key,
         source: "the key given".to_owned(),
@@ -72,9 +72,9 @@ fn beside(dir: &Path) -> Option<PathBuf> {
     Some(set.join("inventory.json")).filter(|path| path.is_file())
 }
 
-fn inventory(dir: &Path, path: &Path) -> Result<Vouched, Failure> {
+fn inventory(dir: &Path, path: &Path) -> Result<Vouched, CommandFailure> {
     let value: Value = serde_json::from_slice(&identity::read(path)?)
-        .map_err(|error| Failure::usage(format!("`{}` is no inventory: {error}", path.display())))?;
+        .map_err(|error| CommandFailure::usage(format!("`{}` is no inventory: {error}", path.display())))?;
     let mut keys = Vec::new();
     strings(&value, "vkey", &mut keys);
     let mut certificates = Vec::new();
@@ -98,7 +98,7 @@ fn inventory(dir: &Path, path: &Path) -> Result<Vouched, Failure> {
         .cloned();
     let key = key.ok_or_else(|| {
         let log = origin.unwrap_or_else(|| "this folder".to_owned());
-        Failure::verification(format!(
+        CommandFailure::verification(format!(
             "the inventory `{}` has no key for the log `{log}`",
             path.display()
         ))

@@ -11,7 +11,7 @@ use pki_types::{CertificateDer, SignatureVerificationAlgorithm, TrustAnchor, Uni
 use webpki::{EndEntityCert, Error, KeyUsage};
 
 use crate::trust::identity;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 #[cfg(test)]
@@ -19,23 +19,23 @@ mod tests;
 
 /// The CA that issued the operators' certificates.
 #[derive(Debug)]
-pub(super) struct Authority {
+pub(super) struct IssuingCa {
     anchors: Vec<TrustAnchor<'static>>,
     algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
     /// Where its certificate is, for people.
     pub(super) source: String,
 }
 
-impl Authority {
+impl IssuingCa {
     /// Reads a CA's certificate in PEM, or several certificates of one CA that was renewed.
     ///
     /// # Errors
     /// The file cannot be read or holds anything else.
-    pub(super) fn read(path: &Path) -> Result<Self, Failure> {
+    pub(super) fn read(path: &Path) -> Result<Self, CommandFailure> {
         let source = path.display().to_string();
         let anchors: Result<Vec<_>, _> = identity::certificates(path, "--ca")?.iter().map(anchor).collect();
         let anchors = anchors.map_err(|error| {
-            Failure::usage(format!(
+            CommandFailure::usage(format!(
                 "cannot use `{source}`: it holds no certificate of a CA: {error}"
             ))
         })?;

@@ -9,15 +9,15 @@ use debug_audit::{Line, Reader, Verified};
 use debug_wire::records::Belongs;
 
 use super::anchor::{self, Anchors, Vouched};
-use super::leases::{Leases, Tally};
+use super::leases::{LeaseCheck, Tally};
 use super::signatures::{Signatures, Wrong};
-use crate::args::Anchor;
-use crate::trust::store::Store;
-use crate::ui::failure::Failure;
+use crate::args::AnchorArgs;
+use crate::trust::store::TrustStore;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// A record, as the check hands it out.
-pub(super) struct Record<'a> {
+pub(super) struct CheckedRecord<'a> {
     pub(super) seq: u64,
     pub(super) kind: &'a str,
     /// The line as on disk.
@@ -54,7 +54,10 @@ pub(super) struct Witness {
 ///
 /// # Errors
 /// The first check that failed, once all records were handed out.
-pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Result<Report, Failure> {
+pub(super) fn check(
+    anchor: &AnchorArgs,
+    visit: &mut dyn FnMut(&CheckedRecord<'_>),
+) -> Result<Report, CommandFailure> {
     let found = anchor::find(anchor).and_then(|anchors| {
         let key = anchors.vouched.as_ref().map(|vouched| &vouched.key);
         let verified = debug_audit::verify(&anchor.dir, key).map_err(|error| broken(&error))?;
@@ -79,7 +82,9 @@ pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Resu
         certificates,
     } = joined?;
     if tree.root_at(verified.covered) != Some(verified.root) {
-        return Err(Failure::verification("the log was changed while it was read").help("verify it again"));
+        return Err(
+            CommandFailure::verification("the log was changed while it was read").help("verify it again"),
+        );
     }
     let witness = vouched
         .as_ref()
@@ -105,14 +110,14 @@ pub(super) fn check(anchor: &Anchor, visit: &mut dyn FnMut(&Record<'_>)) -> Resu
     })
 }
 
-fn broken(error: &debug_audit::VerifyError) -> Failure {
+fn broken(error: &debug_audit::VerifyError) -> CommandFailure {
     let mut message = format!("the log does not verify: {error}");
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         message.push_str(&format!(": {error}"));
         cause = error.source();
     }
-    Failure::verification(message).help(error.advice())
+    CommandFailure::verification(message).help(error.advice())
 }
 
 /// The covered records as a tree, with their evals, leases and certificates.
@@ -128,10 +133,10 @@ fn join(
     dir: &Path,
     mut signatures: Signatures<'_>,
     covered: u64,
-    visit: &mut dyn FnMut(&Record<'_>),
-) -> Result<Joined, Failure> {
+    visit: &mut dyn FnMut(&CheckedRecord<'_>),
+) -> Result<Joined, CommandFailure> {
     let mut tree = HashTree::new();
-    let mut leases = Leases::default();
+    let mut leases = LeaseCheck::default();
     let mut failed = None;
     let reader = Reader::open(dir).map_err(|error| unreadable(&error))?;
     for line in reader {
@@ -155,7 +160,7 @@ fn join(
         }
     }
     if let Err(Wrong { why, help }) = leases.finish() {
-        let failure = Failure::verification(format!("the log does not verify: {why}")).help(help);
+        let failure = CommandFailure::verification(format!("the log does not verify: {why}")).help(help);
         failed.get_or_insert(failure);
     }
     let Signatures {
@@ -176,9 +181,9 @@ fn record(
     line: &Line,
     covered: bool,
     signatures: &mut Signatures<'_>,
-    leases: &mut Leases,
-    visit: &mut dyn FnMut(&Record<'_>),
-) -> Result<(), Failure> {
+    leases: &mut LeaseCheck,
+    visit: &mut dyn FnMut(&CheckedRecord<'_>),
+) -> Result<(), CommandFailure> {
     let Line {
         seq,
         file,
@@ -186,7 +191,7 @@ fn record(
         ..
     } = line;
     let wrong = |Wrong { why, help }: Wrong| {
-        Failure::verification(format!(
+        CommandFailure::verification(format!(
             "record {seq} (`{file}`, line {number}) does not verify: {why}"
         ))
         .help(help)
@@ -204,7 +209,7 @@ fn record(
         .as_deref()
         .or_else(|| session.and_then(|id| signatures.operator(id)));
     let taken = taken.and(is_of(operator, named.as_deref())).map_err(wrong);
-    visit(&Record {
+    visit(&CheckedRecord {
         seq: *seq,
         kind,
         text,
@@ -235,14 +240,18 @@ fn is_of(operator: Option<&str>, named: Option<&str>) -> Result<(), Wrong> {
     }
 }
 
-fn unreadable(error: &debug_audit::ReadError) -> Failure {
-    Failure::verification(format!("the log cannot be read: {error}"))
+fn unreadable(error: &debug_audit::ReadError) -> CommandFailure {
+    CommandFailure::verification(format!("the log cannot be read: {error}"))
         .help("check that the folder is the log's and that you may read its files")
 }
 
 /// Compares the log with the checkpoint that this client remembers of it.
-fn witness(vouched: &Vouched, verified: &Verified, tree: &HashTree) -> Result<Option<Witness>, Failure> {
-    let store = Store::open();
+fn witness(
+    vouched: &Vouched,
+    verified: &Verified,
+    tree: &HashTree,
+) -> Result<Option<Witness>, CommandFailure> {
+    let store = TrustStore::open();
     // Without a store there is nothing to compare with.
     let Ok(path) = store.path(&verified.origin) else {
         return Ok(None);
@@ -256,14 +265,14 @@ fn witness(vouched: &Vouched, verified: &Verified, tree: &HashTree) -> Result<Op
         path.display()
     );
     if size > verified.covered {
-        return Err(Failure::verification(format!(
+        return Err(CommandFailure::verification(format!(
             "the log was cut: {} records are signed, this client has seen {size}",
             verified.covered
         ))
         .help(evidence));
     }
     if tree.root_at(size) != Some(known.head.root) {
-        return Err(Failure::verification(format!(
+        return Err(CommandFailure::verification(format!(
             "the log was rewritten: its first {size} records are not those that this client has seen"
         ))
         .help(evidence));

@@ -72,7 +72,7 @@ impl LeaseTarget {
 }
 
 /// A lease that has ended.
-struct Ended {
+struct LeaseEnd {
     /// The number of the record that ended it.
     by: u64,
     conflict: bool,
@@ -100,10 +100,10 @@ enum Verdict {
 
 /// Checks the leases of a log, record by record.
 #[derive(Default)]
-pub(super) struct Leases {
+pub(super) struct LeaseCheck {
     open: BTreeMap<u64, OpenLease>,
     waiting: BTreeMap<u64, WaitingEnd>,
-    ended: HashMap<u64, Ended>,
+    ended: HashMap<u64, LeaseEnd>,
     /// Leases of an earlier run without a record of their end.
     former: BTreeSet<u64>,
     /// Evals without an outcome so far.
@@ -191,7 +191,7 @@ impl Tally {
     }
 }
 
-impl Leases {
+impl LeaseCheck {
     /// Takes in the next record.
     ///
     /// # Errors
@@ -295,7 +295,7 @@ impl Leases {
         if self.open.contains_key(&id) {
             return Ok(());
         }
-        let Some(Ended { by, .. }) = self.ended.get(&id) else {
+        let Some(LeaseEnd { by, .. }) = self.ended.get(&id) else {
             return Err(unknown(id));
         };
         // The eval and the end ran concurrently, and the end was recorded first.
@@ -315,12 +315,12 @@ impl Leases {
         }
         match self.ended.get_mut(&id) {
             None => Err(unknown(id)),
-            Some(Ended {
+            Some(LeaseEnd {
                 conflict: false, by, ..
             }) => Err(format!(
                 "lease {id} ended with record {by}, and not as a conflict"
             )),
-            Some(Ended { settled: true, .. }) => Err(format!("lease {id} was settled before")),
+            Some(LeaseEnd { settled: true, .. }) => Err(format!("lease {id} was settled before")),
             Some(ended) => {
                 ended.settled = true;
                 Ok(())
@@ -332,13 +332,13 @@ impl Leases {
         let id = end.lease;
         let Some(standing) = self.open.remove(&id) else {
             return Err(match self.ended.get(&id) {
-                Some(Ended { by, .. }) => format!("lease {id} had ended with record {by}"),
+                Some(LeaseEnd { by, .. }) => format!("lease {id} had ended with record {by}"),
                 None => unknown(id),
             });
         };
         self.ended.insert(
             id,
-            Ended {
+            LeaseEnd {
                 by: seq,
                 conflict: kind == LEASE_CONFLICT,
                 settled: false,

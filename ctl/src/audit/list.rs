@@ -2,17 +2,17 @@
 
 use debug_audit::kinds::LEASE_ENDS;
 use debug_wire::records::{
-    self, Alarm, Armed, Belongs, Boot, ConfigLoaded, Effect, Eval, EvalRefused, LEASE_ADOPTED,
+    self, Alarm, Armed, Belongs, Boot, ConfigLoaded, EffectRecord, Eval, EvalRefused, LEASE_ADOPTED,
     LEASE_CONFIRMED, LEASE_EXTENDED, LeaseEnded, LeaseMade, LeaseRenewed, LeaseSettled, ListsLoaded, Outcome,
-    PolicyLoaded, Record as _, Recovered, SessionClose, SessionOpen, SessionRefused,
+    PolicyLoaded, Record as _, RecoveredRecord, SessionClose, SessionOpen, SessionRefused,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::check::{Record, check};
+use super::check::{CheckedRecord, check};
 use super::verify::{counts, operators, vouched};
-use crate::args::List;
-use crate::ui::failure::{Failure, ended};
+use crate::args::ListArgs;
+use crate::ui::failure::{CommandFailure, ended};
 use crate::ui::tables;
 use crate::ui::term;
 
@@ -23,7 +23,7 @@ const MAX_WHAT: usize = 80;
 ///
 /// # Errors
 /// The log does not verify; its records are printed nevertheless.
-pub(super) fn run(args: &List) -> Result<(), Failure> {
+pub(super) fn run(args: &ListArgs) -> Result<(), CommandFailure> {
     // INVARIANT: the lines are made from the bytes that were verified, and printed only once all of them were.
     let (mut rows, mut total, mut unproven) = (Vec::new(), 0_u64, 0_u64);
     let report = check(&args.anchor, &mut |record| {
@@ -36,7 +36,7 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
     let shown = rows.len();
     // A log that does not verify outweighs a failed write to stdout, or a reader such as `head` that closed the pipe.
     let written = if shown > 0 {
-        term::out(&tables::aligned(&rows)).map_err(Failure::from)
+        term::out(&tables::aligned(&rows)).map_err(CommandFailure::from)
     } else {
         Ok(())
     };
@@ -67,7 +67,7 @@ pub(super) fn run(args: &List) -> Result<(), Failure> {
     }
 }
 
-fn is_asked_for(record: &Record<'_>, args: &List) -> bool {
+fn is_asked_for(record: &CheckedRecord<'_>, args: &ListArgs) -> bool {
     let kind = args
         .kind
         .as_deref()
@@ -78,13 +78,13 @@ fn is_asked_for(record: &Record<'_>, args: &List) -> bool {
 }
 
 /// The operator of a record's session, else the one that the record names.
-fn operator(record: &Record<'_>) -> Option<String> {
+fn operator(record: &CheckedRecord<'_>) -> Option<String> {
     let named = || serde_json::from_str::<Belongs>(record.text).ok()?.operator;
     record.operator.map(str::to_owned).or_else(named)
 }
 
 /// The columns: number, time, kind, operator, subject, outcome.
-fn row(record: &Record<'_>) -> Vec<String> {
+fn row(record: &CheckedRecord<'_>) -> Vec<String> {
     let made: records::Made = serde_json::from_str(record.text).unwrap_or_default();
     let who = operator(record).unwrap_or_default();
     let who = who.rsplit('/').next().unwrap_or_default().to_owned();
@@ -142,7 +142,7 @@ fn told(kind: &str, text: &str) -> serde_json::Result<Columns> {
             let agent = named("agent", boot.agent);
             vec![boot.service, boot.instance, boot.environment, agent].into()
         }
-        Recovered::KIND => vec![read::<Recovered>(text)?.covered.to_string()].into(),
+        RecoveredRecord::KIND => vec![read::<RecoveredRecord>(text)?.covered.to_string()].into(),
         ConfigLoaded::KIND => {
             let config: ConfigLoaded = read(text)?;
             vec![config.file, config.listen].into()
@@ -167,7 +167,7 @@ fn told(kind: &str, text: &str) -> serde_json::Result<Columns> {
         ]
         .into(),
         EvalRefused::KIND => vec![read::<EvalRefused>(text)?.refused].into(),
-        Effect::KIND => effect(read(text)?),
+        EffectRecord::KIND => effect(read(text)?),
         LeaseMade::KIND => lease_made(read(text)?),
         LEASE_CONFIRMED | LEASE_EXTENDED | LEASE_ADOPTED => {
             let renewed: LeaseRenewed = read(text)?;
@@ -197,7 +197,7 @@ fn told(kind: &str, text: &str) -> serde_json::Result<Columns> {
     })
 }
 
-fn effect(effect: Effect) -> Columns {
+fn effect(effect: EffectRecord) -> Columns {
     const DETAIL: [&str; 9] = [
         "target", "path", "about", "reason", "text", "revert", "renew", "adopt", "settle",
     ];
@@ -311,7 +311,7 @@ fn shown(value: &Value) -> String {
 }
 
 fn cut(text: &str) -> String {
-    let text = term::escape(text, term::Lines::Escape, 4 * MAX_WHAT);
+    let text = term::escape(text, term::LineBreaks::Escape, 4 * MAX_WHAT);
     if text.chars().count() <= MAX_WHAT {
         return text.into_owned();
     }

@@ -10,7 +10,7 @@ use pki_types::SignatureVerificationAlgorithm;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use super::authority::{self, Authority};
+use super::authority::{self, IssuingCa};
 use crate::trust::identity::Validity;
 use crate::trust::store::hex;
 use crate::ui::term;
@@ -57,7 +57,7 @@ impl From<&str> for Wrong {
 pub(super) struct Signatures<'a> {
     origin: String,
     /// The CA that must have issued the sessions' certificates, if it is known.
-    authority: Option<&'a Authority>,
+    authority: Option<&'a IssuingCa>,
     algorithms: Vec<&'static dyn SignatureVerificationAlgorithm>,
     sessions: HashMap<u64, LoggedSession>,
     parts: HashMap<Option<u64>, Vec<Part>>,
@@ -74,7 +74,7 @@ pub(super) struct Signatures<'a> {
 
 impl<'a> Signatures<'a> {
     /// A checker that begins with record 0 of the log with that origin.
-    pub(super) fn new(origin: String, authority: Option<&'a Authority>) -> Self {
+    pub(super) fn new(origin: String, authority: Option<&'a IssuingCa>) -> Self {
         let algorithms = crate::trust::provider::provider()
             .signature_verification_algorithms
             .all

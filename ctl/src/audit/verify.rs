@@ -2,14 +2,14 @@
 
 use super::check::{Report, check};
 use crate::args::Verify;
-use crate::ui::failure::{Failure, ended};
+use crate::ui::failure::{CommandFailure, ended};
 use crate::ui::term;
 
 /// Verifies a log and prints what that shows.
 ///
 /// # Errors
 /// The log does not verify, or is not vouched for.
-pub(super) fn run(args: &Verify) -> Result<(), Failure> {
+pub(super) fn run(args: &Verify) -> Result<(), CommandFailure> {
     let report = check(&args.anchor, &mut |_| ())?;
     match vouched(&report) {
         Ok(()) => Ok(term::out(&text(&report))?),
@@ -28,10 +28,10 @@ pub(super) fn run(args: &Verify) -> Result<(), Failure> {
 ///
 /// # Errors
 /// No authority does.
-pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
+pub(super) fn vouched(report: &Report) -> Result<(), CommandFailure> {
     if report.unlisted > 0 {
         let count = report.unlisted;
-        return Err(Failure::verification(format!(
+        return Err(CommandFailure::verification(format!(
             "evals in the log were signed with {count} certificate{} that the inventory does not hold",
             if count == 1 { "" } else { "s" }
         ))
@@ -44,7 +44,7 @@ pub(super) fn vouched(report: &Report) -> Result<(), Failure> {
         return Ok(());
     }
     Err(
-        Failure::verification("the log is consistent in itself; nobody vouches for it").help(
+        CommandFailure::verification("the log is consistent in itself; nobody vouches for it").help(
             "give the key of the log with `--vkey`, or the inventory of the CA with `--inventory`: \
          a program that can write the folder can also sign it with a key of its own",
         ),

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::files;
 use super::issue::{inventory, issuing};
 use crate::args::certs::Renew;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// Replaces the revocation list with a fresh one under a higher number. Returns the text to print.
-pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
+pub(super) fn renew(args: &Renew) -> Result<String, CommandFailure> {
     let (dir, now) = (&args.dir, Timestamp::now());
     let mut inventory = inventory(dir)?;
     let path = dir.join("agent/crl.pem");
@@ -18,7 +18,8 @@ pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
     let (last, revoked) = read_list(&files::read(&path)?)
         .map_err(|error| issuing(&error).help(format!("put the last list into `{}`", path.display())))?;
     let number = last.max(inventory.crl.number).checked_add(1);
-    let number = number.ok_or_else(|| Failure::usage("the number of the revocation list cannot rise"))?;
+    let number =
+        number.ok_or_else(|| CommandFailure::usage("the number of the revocation list cannot rise"))?;
     let ca = Ca::load(
         &files::read(&dir.join("ca/ca.pem"))?,
         &files::read(&dir.join("ca/ca.key"))?,
@@ -32,7 +33,7 @@ pub(super) fn renew(args: &Renew) -> Result<String, Failure> {
     inventory.crl.number = number;
     let text = inventory
         .text()
-        .map_err(|e| Failure::local(format!("the inventory: {e}")))?;
+        .map_err(|e| CommandFailure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;
     files::replace(&path, &list, 0o644)?;
     Ok(format!(

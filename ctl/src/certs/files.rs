@@ -5,13 +5,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// The limit on files that are read, in bytes.
 const MAX_READ: u64 = 8 << 20;
 
 /// Makes a folder that only its owner can enter.
-pub(super) fn folder(path: &Path) -> Result<(), Failure> {
+pub(super) fn folder(path: &Path) -> Result<(), CommandFailure> {
     DirBuilder::new()
         .mode(0o700)
         .create(path)
@@ -19,16 +19,16 @@ pub(super) fn folder(path: &Path) -> Result<(), Failure> {
 }
 
 /// Writes a new file that all users may read.
-pub(super) fn public(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn public(path: &Path, text: &str) -> Result<(), CommandFailure> {
     create(path, text, 0o644)
 }
 
 /// Writes a new file that only its owner may read.
-pub(super) fn private(path: &Path, text: &str) -> Result<(), Failure> {
+pub(super) fn private(path: &Path, text: &str) -> Result<(), CommandFailure> {
     create(path, text, 0o600)
 }
 
-fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+fn create(path: &Path, text: &str, mode: u32) -> Result<(), CommandFailure> {
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new()
             .write(true)
@@ -42,7 +42,7 @@ fn create(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
 }
 
 /// Replaces a file atomically.
-pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), Failure> {
+pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), CommandFailure> {
     let fresh = path.with_extension("new");
     // An interrupted command left it behind; it holds nothing of value.
     if let Err(error) = std::fs::remove_file(&fresh)
@@ -55,7 +55,7 @@ pub(super) fn replace(path: &Path, text: &str, mode: u32) -> Result<(), Failure>
 }
 
 /// Reads a text file.
-pub(super) fn read(path: &Path) -> Result<String, Failure> {
+pub(super) fn read(path: &Path) -> Result<String, CommandFailure> {
     let read = || -> io::Result<String> {
         let file = File::open(path)?;
         let mut text = String::new();
@@ -67,6 +67,6 @@ pub(super) fn read(path: &Path) -> Result<String, Failure> {
     })
 }
 
-pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::usage(format!("cannot {what} `{}`: {error}", path.display()))
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> CommandFailure {
+    CommandFailure::usage(format!("cannot {what} `{}`: {error}", path.display()))
 }

@@ -9,10 +9,10 @@ use debug_policy::format_duration;
 use jiff::Timestamp;
 
 use super::files::{self, private, public};
-use super::inventory::{Agent, Crl, Inventory, OperatorCertificate};
+use super::inventory::{Crl, Inventory, IssuedAgent, OperatorCertificate};
 use super::issue::{issuing, operator_folder, unknown_roles};
 use crate::args::certs::Init;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// The names in the arguments, checked before anything is written.
 struct Plan {
@@ -22,7 +22,7 @@ struct Plan {
 }
 
 /// Writes the whole working set, or nothing. Returns the text to print.
-pub(super) fn init(args: &Init) -> Result<String, Failure> {
+pub(super) fn init(args: &Init) -> Result<String, CommandFailure> {
     let plan = plan(args)?;
     claim(&args.dir)?;
     let result = write(args, &plan);
@@ -33,8 +33,8 @@ pub(super) fn init(args: &Init) -> Result<String, Failure> {
     result
 }
 
-fn plan(args: &Init) -> Result<Plan, Failure> {
-    let invalid = |error: InvalidId| Failure::usage(error.to_string());
+fn plan(args: &Init) -> Result<Plan, CommandFailure> {
+    let invalid = |error: InvalidId| CommandFailure::usage(error.to_string());
     let domain = args
         .trust_domain
         .clone()
@@ -45,16 +45,17 @@ fn plan(args: &Init) -> Result<Plan, Failure> {
     let operator = Operator::new(domain.clone(), &args.operator, roles).map_err(invalid)?;
     if !args.listen.ip().is_loopback() {
         return Err(
-            Failure::usage(format!("the listen address `{}` is not loopback", args.listen))
+            CommandFailure::usage(format!("the listen address `{}` is not loopback", args.listen))
                 .help("use 127.0.0.1 or [::1]; listening on a VPN interface is not part of this version"),
         );
     }
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if args.environment.is_empty() || args.environment.len() > 64 || !args.environment.chars().all(plain) {
-        return Err(
-            Failure::usage(format!("`{}` is no environment", args.environment.escape_debug()))
-                .help("use 1 to 64 letters, digits, `.`, `_` or `-`, such as `production`"),
-        );
+        return Err(CommandFailure::usage(format!(
+            "`{}` is no environment",
+            args.environment.escape_debug()
+        ))
+        .help("use 1 to 64 letters, digits, `.`, `_` or `-`, such as `production`"));
     }
     Ok(Plan {
         domain,
@@ -64,12 +65,12 @@ fn plan(args: &Init) -> Result<Plan, Failure> {
 }
 
 /// Makes the folder, or takes an empty one; never one with anything in it.
-fn claim(dir: &Path) -> Result<(), Failure> {
+fn claim(dir: &Path) -> Result<(), CommandFailure> {
     match std::fs::read_dir(dir) {
         Ok(mut entries) => match entries.next() {
             None => std::fs::remove_dir(dir).map_err(|error| files::failed("use", dir, &error))?,
             Some(_) => {
-                return Err(Failure::usage(format!("`{}` is not empty", dir.display()))
+                return Err(CommandFailure::usage(format!("`{}` is not empty", dir.display()))
                     .help("name a new folder; `debugctl certs issue` adds operators to an existing set"));
             }
         },
@@ -79,7 +80,7 @@ fn claim(dir: &Path) -> Result<(), Failure> {
     files::folder(dir)
 }
 
-fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
+fn write(args: &Init, plan: &Plan) -> Result<String, CommandFailure> {
     let now = Timestamp::now();
     let (ca, stored) = Ca::generate(&plan.domain, now).map_err(|e| issuing(&e))?;
     let dir = &args.dir;
@@ -101,7 +102,8 @@ fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
     public(&agent.join("policy.toml"), debug_policy::DEFAULT)?;
     public(&agent.join("agent.toml"), &configuration(args, plan))?;
     let name = format!("{}/{}/{}", plan.domain, plan.agent.service, plan.agent.instance);
-    let key = SigningKey::generate(&name).map_err(|e| Failure::local(format!("the log's key: {e}")))?;
+    let key =
+        SigningKey::generate(&name).map_err(|e| CommandFailure::local(format!("the log's key: {e}")))?;
     private(&agent.join("audit.key"), &format!("{}\n", key.to_text().as_str()))?;
 
     let certificate = ca
@@ -111,13 +113,18 @@ fn write(args: &Init, plan: &Plan) -> Result<String, Failure> {
     let inventory = Inventory {
         version: 1,
         trust_domain: plan.domain.to_string(),
-        agents: vec![Agent::new(&plan.agent, &args.listen.to_string(), &vkey, &issued)],
+        agents: vec![IssuedAgent::new(
+            &plan.agent,
+            &args.listen.to_string(),
+            &vkey,
+            &issued,
+        )],
         operators: vec![OperatorCertificate::new(&plan.operator, &certificate)],
         crl: Crl { number: 1 },
     };
     let text = inventory
         .text()
-        .map_err(|e| Failure::local(format!("the inventory: {e}")))?;
+        .map_err(|e| CommandFailure::local(format!("the inventory: {e}")))?;
     public(&dir.join("inventory.json"), &text)?;
     operator_folder(dir, &plan.operator, &certificate, &stored.certificate, &inventory)?;
     Ok(report(args, plan))

@@ -15,7 +15,7 @@ pub(super) struct Inventory {
     /// The trust domain of all entries.
     pub(super) trust_domain: String,
     /// The agents.
-    pub(super) agents: Vec<Agent>,
+    pub(super) agents: Vec<IssuedAgent>,
     /// The operators' certificates, the newest last; old ones stay, as old records were signed with them.
     pub(super) operators: Vec<OperatorCertificate>,
     /// The revocation list.
@@ -24,7 +24,7 @@ pub(super) struct Inventory {
 
 /// An agent.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Agent {
+pub(super) struct IssuedAgent {
     /// Its SPIFFE id.
     pub(super) id: String,
     /// The service.
@@ -67,7 +67,7 @@ pub(super) struct Crl {
     pub(super) number: u64,
 }
 
-impl Agent {
+impl IssuedAgent {
     /// The entry of an agent.
     pub(super) fn new(id: &AgentId, address: &str, vkey: &str, issued: &Issued) -> Self {
         Self {

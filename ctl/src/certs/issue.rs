@@ -10,22 +10,22 @@ use jiff::Timestamp;
 use super::files;
 use super::inventory::{Inventory, OperatorCertificate};
 use crate::args::certs::Issue;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// The inventory version that this program reads.
 const VERSION: u32 = 1;
 
 /// Issues a certificate into the operator's folder. Returns the text to print.
-pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
+pub(super) fn issue(args: &Issue) -> Result<String, CommandFailure> {
     let (dir, now) = (&args.dir, Timestamp::now());
     let certificate = files::read(&dir.join("ca/ca.pem"))?;
     let mut inventory = inventory(dir)?;
     let domain: TrustDomain = inventory
         .trust_domain
         .parse()
-        .map_err(|e: InvalidId| Failure::usage(e.to_string()))?;
+        .map_err(|e: InvalidId| CommandFailure::usage(e.to_string()))?;
     let operator = Operator::new(domain, &args.operator, args.roles.iter().map(String::as_str))
-        .map_err(|e| Failure::usage(e.to_string()))?;
+        .map_err(|e| CommandFailure::usage(e.to_string()))?;
     let ca = Ca::load(&certificate, &files::read(&dir.join("ca/ca.key"))?).map_err(|e| issuing(&e))?;
     let issued = ca.operator(&operator, args.ttl, now).map_err(|e| issuing(&e))?;
 
@@ -35,7 +35,7 @@ pub(super) fn issue(args: &Issue) -> Result<String, Failure> {
         .push(OperatorCertificate::new(&operator, &issued));
     let text = inventory
         .text()
-        .map_err(|e| Failure::local(format!("the inventory: {e}")))?;
+        .map_err(|e| CommandFailure::local(format!("the inventory: {e}")))?;
     files::replace(&dir.join("inventory.json"), &text, 0o644)?;
     operator_folder(dir, &operator, &issued, &certificate, &inventory)?;
     let folder = dir.join("operators").join(&operator.name);
@@ -84,9 +84,9 @@ pub(super) fn unknown_roles(dir: &Path, operator: &Operator) -> String {
     )
 }
 
-pub(super) fn inventory(dir: &Path) -> Result<Inventory, Failure> {
+pub(super) fn inventory(dir: &Path) -> Result<Inventory, CommandFailure> {
     let path = dir.join("inventory.json");
-    let invalid = |why: String| Failure::usage(format!("`{}` is no inventory: {why}", path.display()));
+    let invalid = |why: String| CommandFailure::usage(format!("`{}` is no inventory: {why}", path.display()));
     let inventory: Inventory =
         serde_json::from_str(&files::read(&path)?).map_err(|error| invalid(error.to_string()))?;
     if inventory.version != VERSION {
@@ -105,7 +105,7 @@ pub(super) fn operator_folder(
     issued: &Issued,
     ca: &str,
     inventory: &Inventory,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let folder = dir.join("operators").join(&operator.name);
     if !folder.is_dir() {
         files::folder(&folder)?;
@@ -118,8 +118,8 @@ pub(super) fn operator_folder(
 }
 
 /// The failure for an error of the CA.
-pub(super) fn issuing(error: &IssueError) -> Failure {
-    let failure = Failure::usage(match std::error::Error::source(error) {
+pub(super) fn issuing(error: &IssueError) -> CommandFailure {
+    let failure = CommandFailure::usage(match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
     });

@@ -11,11 +11,11 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use crate::args::Eval;
+use crate::args::EvalArgs;
 use crate::net::interrupts::Interrupts;
-use crate::session::{EvalError, Session, Submission, Target, is_in_force, recorded};
+use crate::session::{AgentTarget, AttachedSession, EvalError, EvalRequest, is_in_force, recorded};
 use crate::trust::identity;
-use crate::ui::failure::{Failure, ended};
+use crate::ui::failure::{CommandFailure, ended};
 use crate::ui::tables;
 use crate::ui::term;
 
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What `--json` prints for an eval that succeeded.
 #[derive(Serialize)]
-struct Report<'a> {
+struct EvalReport<'a> {
     value: &'a Value,
     display: &'a str,
     output: &'a str,
@@ -36,22 +36,22 @@ struct Report<'a> {
 ///
 /// # Errors
 /// A file cannot be read, or the options contradict each other.
-pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
+pub(crate) fn prepare(args: &EvalArgs) -> Result<EvalRequest, CommandFailure> {
     let after = match (args.change.change && !args.plan, args.persist, args.hold) {
         (_, true, _) => Some(After::Persist),
         (_, _, true) => Some(After::Hold),
         (true, false, false) => {
             let message = "`--change` needs `--reason TEXT` and `--persist` or `--hold`: what becomes of the changes when this ends?";
-            return Err(Failure::usage(message).help(
+            return Err(CommandFailure::usage(message).help(
                 "`--persist` lets them keep their deadline, `--hold` stays and reverts them on Ctrl-C",
             ));
         }
         (false, false, false) => None,
     };
-    let mut submission = Submission {
+    let mut submission = EvalRequest {
         code: code(args)?,
         after,
-        ..Submission::default()
+        ..EvalRequest::default()
     };
     for (name, value) in &args.args {
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.clone()));
@@ -75,36 +75,36 @@ pub(crate) fn prepare(args: &Eval) -> Result<Submission, Failure> {
     })
 }
 
-fn twice(name: &str) -> Failure {
-    Failure::usage(format!("the name `{name}` is bound twice"))
+fn twice(name: &str) -> CommandFailure {
+    CommandFailure::usage(format!("the name `{name}` is bound twice"))
 }
 
-fn code(args: &Eval) -> Result<String, Failure> {
+fn code(args: &EvalArgs) -> Result<String, CommandFailure> {
     let bytes = match (&args.file, args.code.as_deref()) {
         (Some(path), _) => identity::read(path)?,
         (None, Some("-")) => stdin()?,
         (None, code) => return Ok(code.unwrap_or_default().to_owned()),
     };
-    String::from_utf8(bytes).map_err(|_| Failure::usage("the code is not UTF-8"))
+    String::from_utf8(bytes).map_err(|_| CommandFailure::usage("the code is not UTF-8"))
 }
 
-fn stdin() -> Result<Vec<u8>, Failure> {
+fn stdin() -> Result<Vec<u8>, CommandFailure> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().take(MAX_CODE as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Failure::usage(format!("cannot read the code from stdin: {error}")))?;
+    read.map_err(|error| CommandFailure::usage(format!("cannot read the code from stdin: {error}")))?;
     if bytes.len() > MAX_CODE {
-        return Err(Failure::usage(format!(
+        return Err(CommandFailure::usage(format!(
             "the code is longer than {MAX_CODE} bytes"
         )));
     }
     Ok(bytes)
 }
 
-fn secrets(args: &Eval) -> Result<BTreeMap<String, String>, Failure> {
+fn secrets(args: &EvalArgs) -> Result<BTreeMap<String, String>, CommandFailure> {
     let mut secrets = BTreeMap::new();
     for (name, path) in &args.secrets {
         let value = String::from_utf8(identity::read(path)?)
-            .map_err(|_| Failure::usage(format!("`{}` is not UTF-8", path.display())))?;
+            .map_err(|_| CommandFailure::usage(format!("`{}` is not UTF-8", path.display())))?;
         // Editors and `echo` end a file with a newline that is not part of the secret.
         let value = value.strip_suffix('\n').unwrap_or(&value).to_owned();
         if secrets.insert(name.clone(), value).is_some() {
@@ -118,8 +118,12 @@ fn secrets(args: &Eval) -> Result<BTreeMap<String, String>, Failure> {
 ///
 /// # Errors
 /// It fails, there is no connection, or the agent's log does not hold it or is not proven to.
-pub(crate) async fn run(target: &Target, args: &Eval, submission: Submission) -> Result<(), Failure> {
-    let mut session = Session::open(target).await?;
+pub(crate) async fn run(
+    target: &AgentTarget,
+    args: &EvalArgs,
+    submission: EvalRequest,
+) -> Result<(), CommandFailure> {
+    let mut session = AttachedSession::open(target).await?;
     let mut interrupts = Interrupts::listen();
     let mut printed = false;
     let result = evaluate(&mut session, &mut interrupts, args, submission, &mut printed).await;
@@ -130,10 +134,10 @@ pub(crate) async fn run(target: &Target, args: &Eval, submission: Submission) ->
 }
 
 async fn evaluate(
-    session: &mut Session,
+    session: &mut AttachedSession,
     interrupts: &mut Interrupts,
-    args: &Eval,
-    submission: Submission,
+    args: &EvalArgs,
+    submission: EvalRequest,
     printed: &mut bool,
 ) -> Result<(), EvalError> {
     if let Some(reason) = args.change.reason.as_ref().filter(|_| !args.plan) {
@@ -168,8 +172,8 @@ fn by_flags(advice: &str) -> String {
 }
 
 /// A failure with advice in the words of this command line.
-fn for_flags(failure: Failure) -> Failure {
-    Failure {
+fn for_flags(failure: CommandFailure) -> CommandFailure {
+    CommandFailure {
         message: by_flags(&failure.message),
         help: by_flags(&failure.help),
         ..failure
@@ -181,15 +185,15 @@ fn for_flags(failure: Failure) -> Failure {
 /// # Errors
 /// As [`Session::eval`].
 pub(crate) async fn enter_change(
-    session: &mut Session,
+    session: &mut AttachedSession,
     interrupts: &mut Interrupts,
     reason: &str,
 ) -> Result<EvalResult, EvalError> {
-    let submission = Submission::code("change(reason)").bind("reason", reason);
+    let submission = EvalRequest::code("change(reason)").bind("reason", reason);
     session.eval(submission, interrupts, &mut |_| Ok(())).await
 }
 
-fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), Failure> {
+fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), CommandFailure> {
     warn(result);
     if json {
         let EvalResult {
@@ -199,7 +203,7 @@ fn print(result: &EvalResult, output: &str, json: bool) -> Result<(), Failure> {
             audit,
             ..
         } = result;
-        term::json(&Report {
+        term::json(&EvalReport {
             value,
             display,
             output,
@@ -268,7 +272,7 @@ pub(crate) fn warn(result: &EvalResult) {
 
 /// Waits until the leases have ended; Ctrl-C reverts them.
 async fn hold(
-    session: &mut Session,
+    session: &mut AttachedSession,
     interrupts: &mut Interrupts,
     leases: &[LeaseSummary],
 ) -> Result<(), EvalError> {
@@ -281,7 +285,7 @@ async fn hold(
             loss = session.loss() => return Err(EvalError::Lost(loss)),
         }
         // Ctrl-C is for the leases and does not cancel this lookup.
-        let result = session.quietly(Submission::code("leases()")).await?;
+        let result = session.quietly(EvalRequest::code("leases()")).await?;
         let standing = tables::in_force(&result.value);
         held.retain(|id| standing.contains(id));
         session.verify().await?;
@@ -293,10 +297,10 @@ async fn hold(
 }
 
 /// Reverts each lease and returns the first failure after all were tried.
-async fn revert_all(session: &mut Session, held: &[u64]) -> Result<(), EvalError> {
+async fn revert_all(session: &mut AttachedSession, held: &[u64]) -> Result<(), EvalError> {
     let mut failed = Ok(());
     for id in held {
-        let submission = Submission::code("revert(id)").bind("id", *id);
+        let submission = EvalRequest::code("revert(id)").bind("id", *id);
         match session.quietly(submission).await {
             Ok(result) => term::note(&result.display),
             Err(EvalError::Failed(failure)) if failed.is_ok() => failed = Err(EvalError::Failed(failure)),

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::args::Connection;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// The folder that holds a folder for each operator, as `debugctl certs init` makes it.
@@ -19,7 +19,7 @@ const NAMED: usize = 8;
 ///
 /// # Errors
 /// There are several, or another user could have written the one that is there.
-pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(), Failure> {
+pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(), CommandFailure> {
     let Connection {
         identity,
         cert,
@@ -42,7 +42,7 @@ pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(),
                 .map(|dir| format!("`{}`", shown(dir)))
                 .collect();
             let more = if all.len() > NAMED { ", …" } else { "" };
-            return Err(Failure::usage(format!(
+            return Err(CommandFailure::usage(format!(
                 "who you are is not given, and this folder has {} operators: {}{more}",
                 all.len(),
                 named.join(", ")
@@ -55,7 +55,7 @@ pub(crate) fn complete(connection: &mut Connection, folder: &Path) -> Result<(),
         .into_iter()
         .find(|dir| !is_ones_own(dir))
     {
-        return Err(Failure::usage(format!(
+        return Err(CommandFailure::usage(format!(
             "who you are is not given, and `{}` is not taken unasked: others own it or may write it",
             shown(&open)
         ))

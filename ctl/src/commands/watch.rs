@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::net::interrupts::Interrupts;
 use crate::net::link::Loss;
-use crate::session::{EvalError, Session, Submission, Target};
-use crate::ui::failure::{Failure, ended};
+use crate::session::{AgentTarget, AttachedSession, EvalError, EvalRequest};
+use crate::ui::failure::{CommandFailure, ended};
 use crate::ui::tables;
 use crate::ui::term;
 
@@ -22,7 +22,7 @@ const DRAW: Duration = Duration::from_secs(1);
 const SAME: Duration = Duration::from_millis(1500);
 
 /// The agent's last answer.
-struct Seen {
+struct LastSeen {
     rows: Vec<Value>,
     at: Instant,
 }
@@ -31,8 +31,8 @@ struct Seen {
 ///
 /// # Errors
 /// The first lookup fails; without a terminal also a later one.
-pub(crate) async fn watch(target: &Target) -> Result<(), Failure> {
-    let mut session = Session::open(target).await?;
+pub(crate) async fn watch(target: &AgentTarget) -> Result<(), CommandFailure> {
+    let mut session = AttachedSession::open(target).await?;
     let mut interrupts = Interrupts::listen();
     let watched = match term::is_screen() {
         true => in_place(target, &mut session, &mut interrupts).await,
@@ -43,18 +43,21 @@ pub(crate) async fn watch(target: &Target) -> Result<(), Failure> {
 }
 
 /// Looks the leases up and verifies that the lookup is in the log.
-async fn look(session: &mut Session) -> Result<Seen, EvalError> {
-    let result = session.quietly(Submission::code("leases()")).await?;
+async fn look(session: &mut AttachedSession) -> Result<LastSeen, EvalError> {
+    let result = session.quietly(EvalRequest::code("leases()")).await?;
     session.verify().await?;
     let rows = result.value.as_array().cloned().unwrap_or_default();
-    Ok(Seen {
+    Ok(LastSeen {
         rows,
         at: Instant::now(),
     })
 }
 
-async fn each_change(session: &mut Session, interrupts: &mut Interrupts) -> Result<(), Failure> {
-    let mut shown: Option<Seen> = None;
+async fn each_change(
+    session: &mut AttachedSession,
+    interrupts: &mut Interrupts,
+) -> Result<(), CommandFailure> {
+    let mut shown: Option<LastSeen> = None;
     loop {
         let seen = look(session).await?;
         if !shown.as_ref().is_some_and(|shown| is_as(shown, &seen)) {
@@ -70,10 +73,10 @@ async fn each_change(session: &mut Session, interrupts: &mut Interrupts) -> Resu
 }
 
 async fn in_place(
-    target: &Target,
-    session: &mut Session,
+    target: &AgentTarget,
+    session: &mut AttachedSession,
     interrupts: &mut Interrupts,
-) -> Result<(), Failure> {
+) -> Result<(), CommandFailure> {
     let mut seen = look(session).await?;
     let mut drawn = 0;
     let mut lost: Option<String> = None;
@@ -101,7 +104,11 @@ async fn in_place(
 }
 
 /// Looks the leases up, in a new session if this one was lost; `None` while nothing listens there.
-async fn look_again(target: &Target, session: &mut Session, lost: bool) -> Result<Option<Seen>, EvalError> {
+async fn look_again(
+    target: &AgentTarget,
+    session: &mut AttachedSession,
+    lost: bool,
+) -> Result<Option<LastSeen>, EvalError> {
     if lost {
         let Some(again) = attach_again(target).await? else {
             return Ok(None);
@@ -113,8 +120,8 @@ async fn look_again(target: &Target, session: &mut Session, lost: bool) -> Resul
 }
 
 /// Opens another session in place of a lost one; `None` while nothing listens there.
-async fn attach_again(target: &Target) -> Result<Option<Session>, Failure> {
-    match Session::open(target).await {
+async fn attach_again(target: &AgentTarget) -> Result<Option<AttachedSession>, CommandFailure> {
+    match AttachedSession::open(target).await {
         Ok(session) => Ok(Some(session)),
         Err(failure) if failure.is_no_connection() => Ok(None),
         Err(failure) => Err(failure),
@@ -122,7 +129,7 @@ async fn attach_again(target: &Target) -> Result<Option<Session>, Failure> {
 }
 
 /// Whether the next lookup is due: the last one is [`ASK`] old, or a lease should have ended since.
-fn is_due(seen: &Seen) -> bool {
+fn is_due(seen: &LastSeen) -> bool {
     let age = seen.at.elapsed();
     let over = |row: &Value| left(row).is_some_and(|left| left <= age);
     age >= ASK || seen.rows.iter().any(over)
@@ -136,7 +143,7 @@ fn left(row: &Value) -> Option<Duration> {
 }
 
 /// Whether two answers agree, apart from the time between them.
-fn is_as(before: &Seen, now: &Seen) -> bool {
+fn is_as(before: &LastSeen, now: &LastSeen) -> bool {
     let between = now.at.saturating_duration_since(before.at);
     before.rows.len() == now.rows.len()
         && before.rows.iter().zip(&now.rows).all(|(before, now)| {
@@ -160,7 +167,7 @@ fn timeless(row: &Value) -> Value {
 }
 
 /// The table at a moment.
-fn table(seen: &Seen, at: Instant) -> String {
+fn table(seen: &LastSeen, at: Instant) -> String {
     let age = at.saturating_duration_since(seen.at);
     let aged = |row: &Value| {
         let mut row = row.clone();
@@ -185,7 +192,7 @@ fn table(seen: &Seen, at: Instant) -> String {
 }
 
 /// The table with its footer.
-fn screen(seen: &Seen, at: Instant, lost: Option<&str>) -> String {
+fn screen(seen: &LastSeen, at: Instant, lost: Option<&str>) -> String {
     let table = table(seen, at);
     let foot = match lost {
         None => "Ctrl-C ends".to_owned(),
@@ -207,8 +214,8 @@ mod tests {
         json!({ "id": id, "target": "state:a", "state": "provisional", "reverts_in": "x", "reverts_in_ms": ms })
     }
 
-    fn seen(rows: &[Value], at: Instant) -> Seen {
-        Seen {
+    fn seen(rows: &[Value], at: Instant) -> LastSeen {
+        LastSeen {
             rows: rows.to_vec(),
             at,
         }

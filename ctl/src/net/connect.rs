@@ -21,7 +21,7 @@ use crate::net::verifier::{OnlyAgent, Untrusted};
 use crate::trust::identity::{Identity, now};
 use crate::trust::pin::Pin;
 use crate::trust::provider::provider;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// The deadline of the connection, of the handshake and of the agent's first message, each: the same as the agent's own.
@@ -34,7 +34,7 @@ pub(crate) struct Connected {
     /// The TLS exporter to which this connection's evals are bound.
     pub(crate) exporter: [u8; 32],
     /// What is wrong with the agent's certificate, if only its validity period is.
-    pub(crate) out_of_time: Option<Failure>,
+    pub(crate) out_of_time: Option<CommandFailure>,
 }
 
 /// Connects and waits until the agent is ready.
@@ -45,7 +45,7 @@ pub(crate) async fn connect(
     address: SocketAddr,
     identity: &Identity,
     pin: &Pin,
-) -> Result<Connected, Failure> {
+) -> Result<Connected, CommandFailure> {
     let stream = match timeout(PATIENCE, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(unreachable(address, &error.to_string())),
@@ -69,15 +69,15 @@ pub(crate) async fn connect(
 }
 
 /// The failure for an agent's certificate outside its validity period.
-fn late(why: &str) -> Failure {
-    Failure::trust(why).help(
+fn late(why: &str) -> CommandFailure {
+    CommandFailure::trust(why).help(
         "is that clock right? `date -u` shows it. If it is, the agent's certificate has to be renewed. Until then changes can \
          be ended and looked at, and nothing else",
     )
 }
 
-fn unreachable(address: SocketAddr, why: &str) -> Failure {
-    Failure::connection(format!("cannot connect to {address}: {why}"))
+fn unreachable(address: SocketAddr, why: &str) -> CommandFailure {
+    CommandFailure::connection(format!("cannot connect to {address}: {why}"))
         .help("is the service running with DEBUG_AGENT=on, and is this the agent's listen address?")
 }
 
@@ -86,7 +86,7 @@ async fn handshake(
     address: SocketAddr,
     identity: &Identity,
     pin: &Pin,
-) -> Result<(TlsStream<TcpStream>, Option<Failure>), Failure> {
+) -> Result<(TlsStream<TcpStream>, Option<CommandFailure>), CommandFailure> {
     let (config, verifier) = config(identity, pin)?;
     // Neither sent nor checked: the pinned id decides.
     let name = ServerName::IpAddress(address.ip().into());
@@ -103,20 +103,23 @@ async fn handshake(
         }
     };
     if stream.get_ref().1.alpn_protocol() != Some(debug_wire::ALPN) {
-        return Err(Failure::trust("the other end does not speak `debug-agent/1`")
-            .help("is this the address of a debug agent of the same version?"));
+        return Err(
+            CommandFailure::trust("the other end does not speak `debug-agent/1`")
+                .help("is this the address of a debug agent of the same version?"),
+        );
     }
     Ok((stream, verifier.out_of_time().map(late)))
 }
 
-fn config(identity: &Identity, pin: &Pin) -> Result<(ClientConfig, Arc<OnlyAgent>), Failure> {
+fn config(identity: &Identity, pin: &Pin) -> Result<(ClientConfig, Arc<OnlyAgent>), CommandFailure> {
     let provider = provider();
-    let verifier = OnlyAgent::new(&identity.anchors, &provider, &pin.id)
-        .map_err(|error| Failure::usage(format!("the CA file holds what is not a certificate: {error}")))?;
+    let verifier = OnlyAgent::new(&identity.anchors, &provider, &pin.id).map_err(|error| {
+        CommandFailure::usage(format!("the CA file holds what is not a certificate: {error}"))
+    })?;
     let verifier = Arc::new(verifier);
     let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| Failure::local(format!("TLS 1.3 is not available: {error}")))?
+        .map_err(|error| CommandFailure::local(format!("TLS 1.3 is not available: {error}")))?
         .dangerous()
         .with_custom_certificate_verifier(verifier.clone())
         .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified.clone())));
@@ -126,16 +129,16 @@ fn config(identity: &Identity, pin: &Pin) -> Result<(ClientConfig, Arc<OnlyAgent
     Ok((config, verifier))
 }
 
-fn exporter(stream: &TlsStream<TcpStream>) -> Result<[u8; 32], Failure> {
+fn exporter(stream: &TlsStream<TcpStream>) -> Result<[u8; 32], CommandFailure> {
     let exported = stream
         .get_ref()
         .1
         .export_keying_material([0; 32], EXPORTER_LABEL, Some(b""));
-    exported.map_err(|error| Failure::connection(format!("the connection gives no binding: {error}")))
+    exported.map_err(|error| CommandFailure::connection(format!("the connection gives no binding: {error}")))
 }
 
 /// Awaits `ready`. In TLS 1.3 a client learns that its certificate is refused only when it first reads.
-async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failure> {
+async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, CommandFailure> {
     let line = match timeout(PATIENCE, stream.next()).await {
         Ok(Ok(Some(line))) => line,
         Ok(Ok(None)) => return Err(refusal("it closed the connection without a word", identity)),
@@ -143,11 +146,11 @@ async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failur
             return Err(match tls_error(&error) {
                 Some(rustls::Error::AlertReceived(alert)) => refusal(alert_text(*alert), identity),
                 _ if is_cut(&error) => refusal("it cut the connection", identity),
-                _ => Failure::connection(format!("the agent's first message cannot be read: {error}")),
+                _ => CommandFailure::connection(format!("the agent's first message cannot be read: {error}")),
             });
         }
         Err(_) => {
-            return Err(Failure::connection(
+            return Err(CommandFailure::connection(
                 "the agent was silent for 5 s after the handshake",
             ));
         }
@@ -158,7 +161,7 @@ async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failur
             serde_json::from_value(params).map_err(|error| unexpected(&error.to_string()))
         }
         // Such as too many sessions.
-        FromAgent::Failure { error, .. } => Err(Failure::connection(format!(
+        FromAgent::Failure { error, .. } => Err(CommandFailure::connection(format!(
             "the agent refuses the session: {}",
             error.message
         ))
@@ -167,16 +170,16 @@ async fn ready(stream: &mut Stream, identity: &Identity) -> Result<Ready, Failur
     }
 }
 
-fn unexpected(why: &str) -> Failure {
-    Failure::connection(format!(
+fn unexpected(why: &str) -> CommandFailure {
+    CommandFailure::connection(format!(
         "the agent's first message is not what it should be: {why}"
     ))
     .help("does the agent have the same version as this client?")
 }
 
-fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
+fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), CommandFailure> {
     if ready.protocol != debug_wire::PROTOCOL {
-        return Err(Failure::connection(format!(
+        return Err(CommandFailure::connection(format!(
             "the agent speaks version {} of the protocol, this client version {}",
             ready.protocol,
             debug_wire::PROTOCOL
@@ -194,23 +197,23 @@ fn check_ready(ready: &Ready, pin: &Pin) -> Result<(), Failure> {
             "the agent's log is `{origin}`, expected one of `{}`",
             pin.vkey.name()
         );
-        return Err(Failure::trust(message)
+        return Err(CommandFailure::trust(message)
             .help("an agent that renames its log wants to be taken for another: ask who runs it"));
     }
     Ok(())
 }
 
 /// The failure for an agent that refuses this operator's certificate.
-fn refusal(why: &str, identity: &Identity) -> Failure {
+fn refusal(why: &str, identity: &Identity) -> CommandFailure {
     let help = identity.validity.warning(now()).unwrap_or_else(|| {
         "the certificate is within its time: is it revoked, of another CA, or of another trust domain? \
          the agent's audit log tells"
             .to_owned()
     });
-    Failure::trust(format!("the agent refused this certificate: {why}")).help(help)
+    CommandFailure::trust(format!("the agent refused this certificate: {why}")).help(help)
 }
 
-fn refused(error: &io::Error, identity: &Identity, pin: &Pin) -> Failure {
+fn refused(error: &io::Error, identity: &Identity, pin: &Pin) -> CommandFailure {
     match tls_error(error) {
         Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other)))) => {
             let message = format!("this is not the agent `{}`: {other}", pin.id);
@@ -218,12 +221,12 @@ fn refused(error: &io::Error, identity: &Identity, pin: &Pin) -> Failure {
                 Some(Untrusted::Other { .. }) => "check the address, or name the agent that is meant",
                 _ => "check the CA file; if both are right, another agent answers at this address",
             };
-            Failure::trust(message).help(help)
+            CommandFailure::trust(message).help(help)
         }
         Some(rustls::Error::AlertReceived(alert)) => refusal(alert_text(*alert), identity),
-        Some(error) => Failure::trust(format!("the TLS handshake failed: {error}"))
+        Some(error) => CommandFailure::trust(format!("the TLS handshake failed: {error}"))
             .help("is this the address of a debug agent?"),
-        None => Failure::connection(format!("the connection was lost in the TLS handshake: {error}"))
+        None => CommandFailure::connection(format!("the connection was lost in the TLS handshake: {error}"))
             .help("is this the address of a debug agent?"),
     }
 }

@@ -5,7 +5,7 @@ use std::task::Poll;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// The interrupts of the terminal.
@@ -53,20 +53,20 @@ impl Interrupts {
 }
 
 /// The signals that ask a process to end, held back while a terminal has to be restored first.
-pub(crate) struct Ends(Vec<Signal>);
+pub(crate) struct HeldSignals(Vec<Signal>);
 
-impl Ends {
+impl HeldSignals {
     /// Starts to listen; from then on these signals do not end the process.
     ///
     /// # Errors
     /// The system refuses.
-    pub(crate) fn listen() -> Result<Self, Failure> {
+    pub(crate) fn listen() -> Result<Self, CommandFailure> {
         // Ctrl-\ sends the last of them.
         let kinds = [SignalKind::terminate(), SignalKind::hangup(), SignalKind::quit()];
         let signals: io::Result<_> = kinds.into_iter().map(signal).collect();
         signals
             .map(Self)
-            .map_err(|error| Failure::local(format!("cannot listen for signals: {error}")))
+            .map_err(|error| CommandFailure::local(format!("cannot listen for signals: {error}")))
     }
 
     /// A source without signals: they end the process.

@@ -111,7 +111,7 @@ pub(crate) enum CallError {
 }
 
 /// The reply to a call.
-pub(crate) type Reply = Result<Value, messages::Failure>;
+pub(crate) type CallReply = Result<Value, messages::Failure>;
 
 /// A connection in use.
 pub(crate) struct Link {
@@ -126,14 +126,14 @@ pub(crate) struct Link {
 /// What the reading task shares with callers.
 #[derive(Default)]
 struct LinkShared {
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingCall>,
     /// Notified by each answer to a ping.
     told: Notify,
 }
 
 #[derive(Default)]
-struct Pending {
-    replies: HashMap<u64, oneshot::Sender<Reply>>,
+struct PendingCall {
+    replies: HashMap<u64, oneshot::Sender<CallReply>>,
     /// The id and output channel of the running eval.
     output: Option<(u64, mpsc::Sender<String>)>,
     /// The news since the last [`Link::take_news`].
@@ -144,7 +144,7 @@ struct Pending {
 const MAX_ENDED: usize = 256;
 
 impl LinkShared {
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    fn pending(&self) -> MutexGuard<'_, PendingCall> {
         // No code panics while it holds the lock; if it did, the map would still be whole.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -189,7 +189,7 @@ impl Link {
         method: MethodId,
         params: &impl Serialize,
         output: Option<mpsc::Sender<String>>,
-    ) -> Result<(u64, oneshot::Receiver<Reply>), Loss> {
+    ) -> Result<(u64, oneshot::Receiver<CallReply>), Loss> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let (sender, reply) = oneshot::channel();
         {
@@ -216,7 +216,7 @@ impl Link {
     ///
     /// # Errors
     /// As [`Link::call`].
-    pub(crate) async fn wait(&self, reply: oneshot::Receiver<Reply>) -> Result<Value, CallError> {
+    pub(crate) async fn wait(&self, reply: oneshot::Receiver<CallReply>) -> Result<Value, CallError> {
         match reply.await {
             Ok(reply) => reply.map_err(CallError::Failed),
             Err(_) => Err(CallError::Lost(self.loss().await)),
@@ -329,7 +329,7 @@ async fn receive(mut incoming: Incoming, shared: Arc<LinkShared>, lose: watch::S
         }
     };
     let _ = lose.send(Some(Loss(farewell.unwrap_or(why))));
-    *shared.pending() = Pending::default();
+    *shared.pending() = PendingCall::default();
 }
 
 /// The reason in words. A cut stream is the most common case, and rustls' text for it is meant for programmers.
@@ -363,7 +363,7 @@ fn heard(shared: &LinkShared, result: Value) {
     shared.told.notify_one();
 }
 
-fn answer(shared: &LinkShared, id: u64, reply: Reply) {
+fn answer(shared: &LinkShared, id: u64, reply: CallReply) {
     let mut pending = shared.pending();
     if pending.output.as_ref().is_some_and(|(eval, _)| *eval == id) {
         pending.output = None;

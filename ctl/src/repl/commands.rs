@@ -2,8 +2,8 @@
 
 use debug_wire::table;
 
-use crate::session::Submission;
-use crate::ui::failure::Failure;
+use crate::session::EvalRequest;
+use crate::ui::failure::CommandFailure;
 
 /// A `:` command.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,9 +104,9 @@ pub(super) fn is_goodbye(code: &str) -> bool {
 
 /// What a `:` line requests.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum PromptCommand {
     /// Run this and print its display text.
-    Run(Submission),
+    Run(EvalRequest),
     /// Run this and print the list under that name as a table.
     Table(&'static str),
     /// Print the commands, then the agent's own help.
@@ -118,7 +118,7 @@ pub(super) enum Command {
 ///
 /// # Errors
 /// There is no such command, or its arguments are wrong.
-pub(super) fn parse(line: &str) -> Result<Command, Failure> {
+pub(super) fn parse(line: &str) -> Result<PromptCommand, CommandFailure> {
     let line = line.trim().trim_start_matches(':');
     let (name, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
     let rest = rest.trim();
@@ -144,61 +144,67 @@ pub(super) fn parse(line: &str) -> Result<Command, Failure> {
     let id = |text: &str| text.parse::<u64>().map_err(|_| wrong());
     match colon.name {
         "change" if rest.is_empty() => Err(wrong()),
-        "change" => Ok(Command::Run(
-            Submission::code("change(reason)").bind("reason", rest),
+        "change" => Ok(PromptCommand::Run(
+            EvalRequest::code("change(reason)").bind("reason", rest),
         )),
-        "observe" => without(Command::Run(Submission::code("observe()"))),
+        "observe" => without(PromptCommand::Run(EvalRequest::code("observe()"))),
         "plan" if rest.is_empty() => Err(wrong()),
-        "plan" => Ok(Command::Run(Submission::code(rest).dry(None))),
-        "leases" | "points" | "sessions" => without(Command::Table(colon.name)),
-        "revert_all" => without(Command::Run(Submission::code("revert_all()"))),
-        "revert" => Ok(Command::Run(Submission::code("revert(id)").bind("id", id(rest)?))),
+        "plan" => Ok(PromptCommand::Run(EvalRequest::code(rest).dry(None))),
+        "leases" | "points" | "sessions" => without(PromptCommand::Table(colon.name)),
+        "revert_all" => without(PromptCommand::Run(EvalRequest::code("revert_all()"))),
+        "revert" => Ok(PromptCommand::Run(
+            EvalRequest::code("revert(id)").bind("id", id(rest)?),
+        )),
         "confirm" | "extend" => {
             let (number, ttl) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
             let code = format!("{}(id, ttl)", colon.name);
-            Ok(Command::Run(
-                Submission::code(code)
+            Ok(PromptCommand::Run(
+                EvalRequest::code(code)
                     .bind("id", id(number)?)
                     .bind("ttl", ttl.trim()),
             ))
         }
-        "adopt" => Ok(Command::Run(Submission::code("adopt(id)").bind("id", id(rest)?))),
+        "adopt" => Ok(PromptCommand::Run(
+            EvalRequest::code("adopt(id)").bind("id", id(rest)?),
+        )),
         "settle" => {
             let (number, how) = rest.split_once(char::is_whitespace).ok_or_else(wrong)?;
             let how = Some(how.trim())
                 .filter(|how| matches!(*how, "keep" | "force"))
                 .ok_or_else(wrong)?;
-            Ok(Command::Run(
-                Submission::code("settle(id, how)")
+            Ok(PromptCommand::Run(
+                EvalRequest::code("settle(id, how)")
                     .bind("id", id(number)?)
                     .bind("how", how),
             ))
         }
-        "info" => without(Command::Run(Submission::code("info()"))),
-        "help" if rest.is_empty() => Ok(Command::Help),
-        "help" => Ok(Command::Run(Submission::code("help(name)").bind("name", rest))),
-        _ => without(Command::Quit),
+        "info" => without(PromptCommand::Run(EvalRequest::code("info()"))),
+        "help" if rest.is_empty() => Ok(PromptCommand::Help),
+        "help" => Ok(PromptCommand::Run(
+            EvalRequest::code("help(name)").bind("name", rest),
+        )),
+        _ => without(PromptCommand::Quit),
     }
 }
 
 /// The failure for a command whose arguments are missing or wrong.
-fn wrong_use(colon: &Colon) -> Failure {
+fn wrong_use(colon: &Colon) -> CommandFailure {
     let Colon { name, usage, about } = colon;
     let how = match *name {
         "change" => "; REASON says why, for the audit log",
         _ if usage.contains(" ID") => "; `:leases` lists the ids",
         _ => "",
     };
-    Failure::usage(format!("expected `{usage}`")).help(format!("usage: `{usage}`: {about}{how}"))
+    CommandFailure::usage(format!("expected `{usage}`")).help(format!("usage: `{usage}`: {about}{how}"))
 }
 
-fn unknown(name: &str) -> Failure {
+fn unknown(name: &str) -> CommandFailure {
     let mut known = COLONS.iter().map(|colon| colon.name);
     let near = known
         .find(|known| is_near(name, known))
         .map(|known| format!("; did you mean `:{known}`?"))
         .unwrap_or_default();
-    Failure::usage(format!("there is no command `:{name}`{near}"))
+    CommandFailure::usage(format!("there is no command `:{name}`{near}"))
         .help("`:help` lists them; code has no `:` before it; Ctrl-D leaves")
 }
 
@@ -285,7 +291,7 @@ mod tests {
 
     #[track_caller]
     fn runs(line: &str, code: &str, args: serde_json::Value) {
-        let Ok(Command::Run(submission)) = parse(line) else {
+        let Ok(PromptCommand::Run(submission)) = parse(line) else {
             panic!("{line}")
         };
         assert_eq!(submission.code, code);
@@ -374,7 +380,7 @@ mod tests {
             ":quit()",
             ": q".replace(": ", ":").as_str(),
         ] {
-            assert!(matches!(parse(line), Ok(Command::Quit)), "{line}");
+            assert!(matches!(parse(line), Ok(PromptCommand::Quit)), "{line}");
         }
         for code in ["exit", "quit", "q", "exit()", "q();", " quit ;\n"] {
             assert!(is_goodbye(code), "{code}");

@@ -14,15 +14,15 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::commands::{self, completions};
-use super::history::{Dimmed, Submitted};
+use super::history::{Dimmed, SubmittedLines};
 use super::input::{Input, LOOK, tell};
 use super::lexer::is_open;
 use super::prompt::{Question, SessionPrompt};
 use crate::net::link::Loss;
 use crate::net::news::News;
-use crate::session::Session;
-use crate::trust::store::Store;
-use crate::ui::failure::Failure;
+use crate::session::AttachedSession;
+use crate::trust::store::TrustStore;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// The name of the completion menu, for its key binding.
@@ -33,22 +33,22 @@ pub(super) struct Editor {
     editor: Option<Reedline>,
     interrupt: Arc<AtomicBool>,
     /// The earlier submissions.
-    history: Submitted,
+    history: SubmittedLines,
     /// A submission made at the moment when the connection was lost, with which the next line begins.
     typed: String,
 }
 
 /// An editor that is reading; it returns with the event that ended the reading.
-type Reading = JoinHandle<(Reedline, io::Result<Signal>)>;
+type EditorThread = JoinHandle<(Reedline, io::Result<Signal>)>;
 /// Makes the editor repaint its prompt.
 type Repaint = Box<dyn Fn()>;
 
 impl Editor {
-    pub(super) fn open(store: &Store) -> Self {
+    pub(super) fn open(store: &TrustStore) -> Self {
         let file = store.file("history").map_err(|failure| failure.message);
-        let history = file.and_then(Submitted::in_file).unwrap_or_else(|why| {
+        let history = file.and_then(SubmittedLines::in_file).unwrap_or_else(|why| {
             term::note(&format!("warning: no history: {why}"));
-            Submitted::in_memory()
+            SubmittedLines::in_memory()
         });
         Self {
             editor: None,
@@ -74,7 +74,7 @@ impl Editor {
         );
         Reedline::create()
             .with_validator(Box::new(WholeSubmissions))
-            .with_completer(Box::new(Names))
+            .with_completer(Box::new(NameCompleter))
             .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
             .with_edit_mode(Box::new(Emacs::new(keys)))
             .with_hinter(Box::new(Dimmed::default()))
@@ -103,8 +103,8 @@ impl Editor {
     pub(super) async fn next(
         &mut self,
         prompt: SessionPrompt,
-        session: &mut Session,
-    ) -> Result<Input, Failure> {
+        session: &mut AttachedSession,
+    ) -> Result<Input, CommandFailure> {
         let mut editor = self.editor.take().unwrap_or_else(|| self.fresh());
         if !self.typed.is_empty() {
             editor.run_edit_commands(&[EditCommand::InsertString(std::mem::take(&mut self.typed))]);
@@ -145,7 +145,7 @@ impl Editor {
     }
 
     /// Starts to read. The break signal is reset first: a raised one was meant for the previous reading.
-    fn read(&self, mut editor: Reedline, prompt: &SessionPrompt) -> (Reading, Repaint) {
+    fn read(&self, mut editor: Reedline, prompt: &SessionPrompt) -> (EditorThread, Repaint) {
         self.interrupt.store(false, Ordering::Relaxed);
         let repaint = editor.repaint_signal();
         let prompt = prompt.clone();
@@ -159,11 +159,11 @@ impl Editor {
     /// Prints the news in place of the line that is being typed, and shows that line again below, unchanged.
     async fn tell_above(
         &mut self,
-        reading: Reading,
+        reading: EditorThread,
         prompt: &SessionPrompt,
-        session: &Session,
+        session: &AttachedSession,
         ended: &News,
-    ) -> Result<Told, Failure> {
+    ) -> Result<Told, CommandFailure> {
         self.interrupt.store(true, Ordering::Relaxed);
         let (editor, signal) = reading.await.map_err(|_| gone())?;
         let Ok(Signal::ExternalBreak(typed)) = signal else {
@@ -192,7 +192,7 @@ impl Editor {
     }
 
     /// Ends the reading, since the session is lost.
-    async fn lost(&mut self, reading: Reading, loss: Loss) -> Result<Input, Failure> {
+    async fn lost(&mut self, reading: EditorThread, loss: Loss) -> Result<Input, CommandFailure> {
         self.interrupt.store(true, Ordering::Relaxed);
         let (editor, signal) = reading.await.map_err(|_| gone())?;
         self.editor = Some(editor);
@@ -217,16 +217,16 @@ impl Editor {
 /// Where news were printed.
 enum Told {
     /// Above the line, which is still being read.
-    Above(Box<(Reading, Repaint)>),
+    Above(Box<(EditorThread, Repaint)>),
     /// Below the line submitted at that moment.
     Below(Input),
 }
 
-fn gone() -> Failure {
-    Failure::local("the line editor is gone")
+fn gone() -> CommandFailure {
+    CommandFailure::local("the line editor is gone")
 }
 
-fn input(signal: io::Result<Signal>) -> Result<Input, Failure> {
+fn input(signal: io::Result<Signal>) -> Result<Input, CommandFailure> {
     Ok(match signal {
         Ok(Signal::Success(text)) => Input::Text(text),
         Ok(Signal::CtrlD) => Input::End,
@@ -236,7 +236,11 @@ fn input(signal: io::Result<Signal>) -> Result<Input, Failure> {
             Input::Interrupted
         }
         Ok(_) => Input::Interrupted,
-        Err(error) => return Err(Failure::local(format!("cannot read the terminal: {error}"))),
+        Err(error) => {
+            return Err(CommandFailure::local(format!(
+                "cannot read the terminal: {error}"
+            )));
+        }
     })
 }
 
@@ -267,9 +271,9 @@ impl Validator for WholeSubmissions {
 }
 
 /// Completes `:` commands and host functions.
-struct Names;
+struct NameCompleter;
 
-impl Completer for Names {
+impl Completer for NameCompleter {
     fn complete(&mut self, line: &str, at: usize) -> CompletionResult {
         let suggestion = |completion: commands::Completion| Suggestion {
             span: Span::new(completion.start, at.max(completion.start)),

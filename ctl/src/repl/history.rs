@@ -19,16 +19,16 @@ const MOST: usize = 10_000;
 /// refused because it holds a secret would otherwise stand on the disk of the operator's machine, and be suggested at the next
 /// prompt.
 #[derive(Clone, Debug)]
-pub(super) struct Submitted(Arc<Mutex<Lines>>);
+pub(super) struct SubmittedLines(Arc<Mutex<HistoryLines>>);
 
 #[derive(Debug)]
-struct Lines {
+struct HistoryLines {
     kept: FileBackedHistory,
     /// The last submitted line, whose fate is open.
     waiting: Option<HistoryItem>,
 }
 
-impl Submitted {
+impl SubmittedLines {
     /// The history in a file, readable only by its owner.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Submitted {
     }
 
     fn of(kept: FileBackedHistory) -> Self {
-        Self(Arc::new(Mutex::new(Lines { kept, waiting: None })))
+        Self(Arc::new(Mutex::new(HistoryLines { kept, waiting: None })))
     }
 
     /// Keeps the waiting line, in the file, too.
@@ -72,12 +72,12 @@ impl Submitted {
         self.lines().waiting = None;
     }
 
-    fn lines(&self) -> MutexGuard<'_, Lines> {
+    fn lines(&self) -> MutexGuard<'_, HistoryLines> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl History for Submitted {
+impl History for SubmittedLines {
     /// Lets the line wait for its fate. A line that begins with a space is never kept.
     fn save(&mut self, line: HistoryItem) -> EditorResult<HistoryItem> {
         let is_kept = !line.command_line.starts_with(' ');
@@ -170,11 +170,11 @@ mod tests {
     use super::*;
     use reedline::SearchDirection;
 
-    fn submit(history: &mut Submitted, line: &str) {
+    fn submit(history: &mut SubmittedLines, line: &str) {
         history.save(HistoryItem::from_command_line(line)).unwrap();
     }
 
-    fn lines(history: &Submitted) -> Vec<String> {
+    fn lines(history: &SubmittedLines) -> Vec<String> {
         let all = SearchQuery::everything(SearchDirection::Forward, None);
         history
             .search(all)
@@ -188,7 +188,7 @@ mod tests {
     fn only_a_line_whose_outcome_allows_it_is_kept() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history");
-        let mut history = Submitted::in_file(path.clone()).unwrap();
+        let mut history = SubmittedLines::in_file(path.clone()).unwrap();
         submit(&mut history, "refused()");
         assert_eq!(lines(&history), [""; 0]);
         history.forget();
@@ -207,7 +207,7 @@ mod tests {
     fn a_file_that_cannot_be_written_is_told_and_the_line_stays_in_memory() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("history");
-        let mut history = Submitted::in_file(path.clone()).unwrap();
+        let mut history = SubmittedLines::in_file(path.clone()).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
         submit(&mut history, "recorded()");
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_suggestion_is_dimmed_and_without_colours_there_is_none() {
-        let mut history = Submitted::in_memory();
+        let mut history = SubmittedLines::in_memory();
         submit(&mut history, "config.db.host");
         history.keep().unwrap();
         let mut hinter = Dimmed::default();

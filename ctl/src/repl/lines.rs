@@ -10,8 +10,8 @@ use super::input::{Input, LOOK, tell};
 use super::lexer::is_open;
 use super::prompt::SessionPrompt;
 use crate::net::interrupts::Interrupts;
-use crate::session::Session;
-use crate::ui::failure::Failure;
+use crate::session::AttachedSession;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// Stdin, line by line.
@@ -23,7 +23,7 @@ pub(super) struct Lines {
     /// The number of lines read.
     read: usize,
     /// The pending read of a submission. It cannot be cancelled; the next caller takes its result.
-    reading: Option<JoinHandle<Result<MaybeText, Failure>>>,
+    reading: Option<JoinHandle<Result<MaybeText, CommandFailure>>>,
 }
 
 /// A submission and its number of lines; `None` at the end.
@@ -47,8 +47,8 @@ impl Lines {
         &mut self,
         prompt: &SessionPrompt,
         interrupts: &mut Interrupts,
-        session: &mut Session,
-    ) -> Result<Input, Failure> {
+        session: &mut AttachedSession,
+    ) -> Result<Input, CommandFailure> {
         let person = self.person;
         let ask = || {
             if person {
@@ -87,13 +87,13 @@ impl Lines {
     }
 
     /// Continues the read that an earlier caller abandoned. Cancel safe: the future may be dropped and created again.
-    async fn submission(&mut self) -> Result<Input, Failure> {
+    async fn submission(&mut self) -> Result<Input, CommandFailure> {
         let reading = self
             .reading
             .get_or_insert_with(|| spawn_blocking(|| submission(&mut std::io::stdin().lock())));
         let read = reading.await;
         self.reading = None;
-        let Some((text, lines)) = read.map_err(|_| Failure::local("reading stdin failed"))?? else {
+        let Some((text, lines)) = read.map_err(|_| CommandFailure::local("reading stdin failed"))?? else {
             return Ok(Input::End);
         };
         self.began = self.read + 1;
@@ -117,15 +117,15 @@ impl Lines {
     }
 }
 
-fn submission(lines: &mut impl BufRead) -> Result<MaybeText, Failure> {
+fn submission(lines: &mut impl BufRead) -> Result<MaybeText, CommandFailure> {
     let (mut text, mut count) = (String::new(), 0);
     loop {
         let before = text.len();
         let read = Read::take(&mut *lines, MAX_CODE as u64 + 1).read_line(&mut text);
-        let read = read.map_err(|error| Failure::usage(format!("cannot read stdin: {error}")))?;
+        let read = read.map_err(|error| CommandFailure::usage(format!("cannot read stdin: {error}")))?;
         count += usize::from(read > 0);
         if text.len() > MAX_CODE {
-            return Err(Failure::usage(format!(
+            return Err(CommandFailure::usage(format!(
                 "a submission is longer than {MAX_CODE} bytes"
             )));
         }

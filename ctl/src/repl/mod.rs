@@ -19,14 +19,14 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::{Attach, confirm};
 use crate::commands::eval::{enter_change, tell_changes, warn};
-use crate::net::interrupts::{Ends, Interrupts};
+use crate::net::interrupts::{HeldSignals, Interrupts};
 use crate::net::link::{GRACE, Loss};
-use crate::session::{EvalError, Session, Submission, Target};
+use crate::session::{AgentTarget, AttachedSession, EvalError, EvalRequest};
 use crate::trust::identity::now;
-use crate::ui::failure::{Failure, ended};
+use crate::ui::failure::{CommandFailure, ended};
 use crate::ui::tables;
 use crate::ui::term;
-use commands::Command;
+use commands::PromptCommand;
 use input::Input;
 use keys::KeptKeys;
 use prompt::SessionPrompt;
@@ -43,19 +43,19 @@ const UNKNOWN: &str = "eval";
 
 /// An attached operator.
 struct Repl<'t> {
-    target: &'t Target,
-    session: Session,
+    target: &'t AgentTarget,
+    session: AttachedSession,
     interrupts: Interrupts,
     source: Source,
     /// The first failure, for the exit code of a non-interactive run.
-    failed: Option<Failure>,
+    failed: Option<CommandFailure>,
     /// Whether to continue after a failure.
     keep_going: bool,
 }
 
 /// Whether the loop continues.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Flow {
+enum LoopFlow {
     Continue,
     Leave,
 }
@@ -65,15 +65,15 @@ enum Flow {
 /// # Errors
 /// There is no connection, or it was lost; the agent's log does not verify, or an eval was never proven to be in it. Without a
 /// terminal also the first failed submission; it ends the run unless `--keep-going` was given.
-pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure> {
-    let session = Session::open(target).await?;
+pub(crate) async fn attach(target: &AgentTarget, args: &Attach) -> Result<(), CommandFailure> {
+    let session = AttachedSession::open(target).await?;
     let interrupts = Interrupts::listen();
     let source = Source::open(&target.store);
     let interactive = source.is_interactive();
     let mut ends = if interactive {
-        Ends::listen()?
+        HeldSignals::listen()?
     } else {
-        Ends::at_once()
+        HeldSignals::at_once()
     };
     let keys = if source.is_drawn() {
         KeptKeys::begin()
@@ -97,7 +97,7 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
             drop(keys);
             term::note("");
             // No orderly close: it could take as long as an unresponsive agent likes.
-            let left = Failure::connection("a signal asked to end").help(GRACE);
+            let left = CommandFailure::connection("a signal asked to end").help(GRACE);
             return ended(Err(left), repl.session.complete());
         }
     };
@@ -109,7 +109,7 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
                 "not all submissions succeeded; the first failure was: {}",
                 failure.message
             );
-            Err(Failure {
+            Err(CommandFailure {
                 message,
                 help: String::new(),
                 ..failure
@@ -124,7 +124,7 @@ pub(crate) async fn attach(target: &Target, args: &Attach) -> Result<(), Failure
 impl Repl<'_> {
     /// Prints, to stderr, the agent and the operator's identity and roles.
     fn greet(&self) {
-        let Session {
+        let AttachedSession {
             ready,
             roles,
             resumed,
@@ -171,7 +171,7 @@ impl Repl<'_> {
     }
 
     /// Enters the mode `change` if a reason is given, and serves until the operator leaves.
-    async fn run(&mut self, reason: Option<&str>) -> Result<(), Failure> {
+    async fn run(&mut self, reason: Option<&str>) -> Result<(), CommandFailure> {
         if let Some(reason) = reason {
             let entered = enter_change(&mut self.session, &mut self.interrupts, reason).await;
             self.answer(entered, &print).await?;
@@ -183,7 +183,7 @@ impl Repl<'_> {
     }
 
     /// Whether the run stops here: the last submission failed, and no person is there to decide about the rest.
-    async fn stops(&mut self) -> Result<bool, Failure> {
+    async fn stops(&mut self) -> Result<bool, CommandFailure> {
         if self.keep_going || self.failed.is_none() {
             return Ok(false);
         }
@@ -196,10 +196,10 @@ impl Repl<'_> {
         Ok(true)
     }
 
-    async fn serve(&mut self) -> Result<(), Failure> {
+    async fn serve(&mut self) -> Result<(), CommandFailure> {
         loop {
             // The changes in force are looked up for every prompt: other sessions make changes, and deadlines pass.
-            if self.source.is_interactive() && self.news().await? == Flow::Leave {
+            if self.source.is_interactive() && self.news().await? == LoopFlow::Leave {
                 return Ok(());
             }
             let prompt = SessionPrompt::new(&self.session);
@@ -208,25 +208,25 @@ impl Repl<'_> {
                 .next(prompt, &mut self.interrupts, &mut self.session)
                 .await?;
             let flow = match input {
-                Input::Text(text) if text.trim().is_empty() => Flow::Continue,
+                Input::Text(text) if text.trim().is_empty() => LoopFlow::Continue,
                 Input::Text(text) if commands::is_goodbye(&text) => self.goodbye(text).await?,
                 Input::Text(text) if text.starts_with(':') => self.command(&text).await?,
-                Input::Text(text) => self.submit(Submission::code(text), &print).await?,
-                Input::Interrupted => Flow::Continue,
+                Input::Text(text) => self.submit(EvalRequest::code(text), &print).await?,
+                Input::Interrupted => LoopFlow::Continue,
                 Input::End => self.detach().await?,
                 Input::Lost(loss) => self.attach_again(loss).await?,
             };
-            if flow == Flow::Leave || self.stops().await? {
+            if flow == LoopFlow::Leave || self.stops().await? {
                 return Ok(());
             }
         }
     }
 
     /// Runs a word like `exit`, which may be a name in the session or the service. If it is not, the operator leaves.
-    async fn goodbye(&mut self, word: String) -> Result<Flow, Failure> {
-        let submission = Submission {
+    async fn goodbye(&mut self, word: String) -> Result<LoopFlow, CommandFailure> {
+        let submission = EvalRequest {
             after: Some(After::Revert),
-            ..Submission::code(word)
+            ..EvalRequest::code(word)
         };
         match self
             .session
@@ -235,8 +235,8 @@ impl Repl<'_> {
         {
             Err(EvalError::Failed(failure)) if failure.code == UNKNOWN || self.session.is_in_trouble() => {
                 match self.proven().await? {
-                    Flow::Continue => self.detach().await,
-                    Flow::Leave => Ok(Flow::Leave),
+                    LoopFlow::Continue => self.detach().await,
+                    LoopFlow::Leave => Ok(LoopFlow::Leave),
                 }
             }
             result => self.answer(result, &print).await,
@@ -244,35 +244,35 @@ impl Repl<'_> {
     }
 
     /// Prints the news since the last prompt.
-    async fn news(&mut self) -> Result<Flow, Failure> {
+    async fn news(&mut self) -> Result<LoopFlow, CommandFailure> {
         match self.session.news().await {
             Ok(ended) => {
                 input::tell(&ended);
-                Ok(Flow::Continue)
+                Ok(LoopFlow::Continue)
             }
             Err(EvalError::Lost(loss)) => self.attach_again(loss).await,
             // Missing news are no reason to leave; the next answers show what is wrong.
-            Err(EvalError::Failed(_) | EvalError::Abandoned) => Ok(Flow::Continue),
+            Err(EvalError::Failed(_) | EvalError::Abandoned) => Ok(LoopFlow::Continue),
         }
     }
 
-    async fn command(&mut self, line: &str) -> Result<Flow, Failure> {
+    async fn command(&mut self, line: &str) -> Result<LoopFlow, CommandFailure> {
         match commands::parse(line) {
-            Ok(Command::Run(submission)) => self.submit(submission, &print).await,
-            Ok(Command::Table(name)) => {
+            Ok(PromptCommand::Run(submission)) => self.submit(submission, &print).await,
+            Ok(PromptCommand::Table(name)) => {
                 let table = |result: &EvalResult| tables::print(name, &result.value);
-                self.submit(Submission::code(format!("{name}()")), &table).await
+                self.submit(EvalRequest::code(format!("{name}()")), &table).await
             }
-            Ok(Command::Help) => {
+            Ok(PromptCommand::Help) => {
                 term::out(&commands::help())?;
-                self.submit(Submission::code("help()"), &print).await
+                self.submit(EvalRequest::code("help()"), &print).await
             }
-            Ok(Command::Quit) => self.detach().await,
+            Ok(PromptCommand::Quit) => self.detach().await,
             Err(failure) => {
                 // No agent has seen this line, so it is not known whether it holds a secret.
                 self.source.settle(false);
                 self.note_failure(failure);
-                Ok(Flow::Continue)
+                Ok(LoopFlow::Continue)
             }
         }
     }
@@ -280,14 +280,14 @@ impl Repl<'_> {
     /// Runs a submission, shows its result, and requests the proof of its record.
     async fn submit(
         &mut self,
-        submission: Submission,
-        show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
-    ) -> Result<Flow, Failure> {
+        submission: EvalRequest,
+        show: &dyn Fn(&EvalResult) -> Result<(), CommandFailure>,
+    ) -> Result<LoopFlow, CommandFailure> {
         let result = self.eval(submission).await;
         self.answer(result, show).await
     }
 
-    async fn eval(&mut self, mut submission: Submission) -> Result<EvalResult, EvalError> {
+    async fn eval(&mut self, mut submission: EvalRequest) -> Result<EvalResult, EvalError> {
         submission.after = Some(After::Revert);
         if self.source.is_interactive() {
             // A Ctrl-C after the last answer was not meant for this submission.
@@ -301,8 +301,8 @@ impl Repl<'_> {
     async fn answer(
         &mut self,
         result: Result<EvalResult, EvalError>,
-        show: &dyn Fn(&EvalResult) -> Result<(), Failure>,
-    ) -> Result<Flow, Failure> {
+        show: &dyn Fn(&EvalResult) -> Result<(), CommandFailure>,
+    ) -> Result<LoopFlow, CommandFailure> {
         self.source.settle(is_recorded(&result));
         match result {
             Ok(result) => {
@@ -321,24 +321,24 @@ impl Repl<'_> {
     }
 
     /// Requests the proofs of the answered evals.
-    async fn proven(&mut self) -> Result<Flow, Failure> {
+    async fn proven(&mut self) -> Result<LoopFlow, CommandFailure> {
         match self.session.verify().await {
-            Ok(()) | Err(EvalError::Abandoned) => Ok(Flow::Continue),
+            Ok(()) | Err(EvalError::Abandoned) => Ok(LoopFlow::Continue),
             Err(EvalError::Lost(loss)) => self.attach_again(loss).await,
             // From here on nothing that this agent says can be relied on.
             Err(EvalError::Failed(failure)) => Err(failure),
         }
     }
 
-    fn note_failure(&mut self, failure: Failure) {
+    fn note_failure(&mut self, failure: CommandFailure) {
         failure.print();
         self.failed.get_or_insert(failure);
     }
 
     /// Opens another session in place of a lost one.
-    async fn attach_again(&mut self, loss: Loss) -> Result<Flow, Failure> {
+    async fn attach_again(&mut self, loss: Loss) -> Result<LoopFlow, CommandFailure> {
         let (why, outlook) = (loss.0.clone(), loss.outlook());
-        let lost = Failure::from(loss);
+        let lost = CommandFailure::from(loss);
         if !self.source.is_interactive() {
             return Err(lost);
         }
@@ -348,14 +348,14 @@ impl Repl<'_> {
         ));
         let deadline = Instant::now() + RETRY_FOR;
         while Instant::now() < deadline {
-            match Session::open(self.target).await {
+            match AttachedSession::open(self.target).await {
                 Ok(session) => {
                     let lost = std::mem::replace(&mut self.session, session);
                     let (before, had_changes) = (lost.process, !lost.made.is_empty());
                     self.session.take_over(lost);
                     self.greet();
                     term::note(&anew(before, self.session.process, had_changes));
-                    return Ok(Flow::Continue);
+                    return Ok(LoopFlow::Continue);
                 }
                 // Nothing listens there yet. Any other failure does not pass by waiting.
                 Err(failure) if failure.is_no_connection() => {}
@@ -370,17 +370,17 @@ impl Repl<'_> {
     }
 
     /// Leaves, after asking what to do with the changes in force.
-    async fn detach(&mut self) -> Result<Flow, Failure> {
+    async fn detach(&mut self) -> Result<LoopFlow, CommandFailure> {
         // What runs from here on does not settle the line that led here.
         self.source.settle(false);
         let held = self.in_force().await?;
         if held.is_empty() {
-            return Ok(Flow::Leave);
+            return Ok(LoopFlow::Leave);
         }
         let ids = tables::leases_text(&held);
         if !self.source.is_interactive() {
             term::note(&format!("in force: {ids}; {GRACE}"));
-            return Ok(Flow::Leave);
+            return Ok(LoopFlow::Leave);
         }
         term::note(&format!("of this session, in force: {ids}"));
         // A session's leases end with it, so `keep` only means the grace; `confirm` keeps them.
@@ -390,9 +390,9 @@ impl Repl<'_> {
                 Some("r" | "revert") => return self.revert(&held).await,
                 Some("k" | "keep") => {
                     term::note(&format!("{GRACE}. {}", confirming(&held, &self.target.given)));
-                    return Ok(Flow::Leave);
+                    return Ok(LoopFlow::Leave);
                 }
-                Some("" | "s" | "stay") | None => return Ok(Flow::Continue),
+                Some("" | "s" | "stay") | None => return Ok(LoopFlow::Continue),
                 // A mistyped answer must not pass for a valid one.
                 Some(_) => term::note("that is no answer: `r` reverts, `k` keeps, `s` or Enter alone stays"),
             }
@@ -403,25 +403,25 @@ impl Repl<'_> {
     ///
     /// # Errors
     /// Some could not be reverted.
-    async fn revert(&mut self, held: &[u64]) -> Result<Flow, Failure> {
+    async fn revert(&mut self, held: &[u64]) -> Result<LoopFlow, CommandFailure> {
         for id in held.iter().rev() {
             self.revert_one(*id).await?;
         }
         let left = self.in_force().await?;
         if left.is_empty() {
-            return Ok(Flow::Leave);
+            return Ok(LoopFlow::Leave);
         }
         let message = format!("{} could not be reverted", tables::leases_text(&left));
         let help = format!(
             "`debugctl leases {}` tells what stands in the way, and whether the agent goes on trying",
             self.target.given
         );
-        Err(Failure::not_done(message).help(help))
+        Err(CommandFailure::not_done(message).help(help))
     }
 
     /// Reverts a lease. One that has ended since it was shown needs no revert, and its refusal is no news.
-    async fn revert_one(&mut self, id: u64) -> Result<Flow, Failure> {
-        let result = self.eval(Submission::code("revert(id)").bind("id", id)).await;
+    async fn revert_one(&mut self, id: u64) -> Result<LoopFlow, CommandFailure> {
+        let result = self.eval(EvalRequest::code("revert(id)").bind("id", id)).await;
         if matches!(result, Err(EvalError::Failed(_))) && self.is_gone(id).await? {
             return self.proven().await;
         }
@@ -429,8 +429,8 @@ impl Repl<'_> {
     }
 
     /// Whether the agent lists no lease with that id, not even as a conflict.
-    async fn is_gone(&mut self, id: u64) -> Result<bool, Failure> {
-        match self.session.quietly(Submission::code("leases()")).await {
+    async fn is_gone(&mut self, id: u64) -> Result<bool, CommandFailure> {
+        match self.session.quietly(EvalRequest::code("leases()")).await {
             Ok(result) => Ok(result.value.is_array() && only(&result.value, &[id]).is_empty()),
             // It is not known, so the refusal is told.
             Err(EvalError::Failed(_)) => Ok(false),
@@ -439,11 +439,11 @@ impl Repl<'_> {
     }
 
     /// The leases of this session that are in force. Prints them as a table to stderr, as it answers no submission.
-    async fn in_force(&mut self) -> Result<Vec<u64>, Failure> {
+    async fn in_force(&mut self) -> Result<Vec<u64>, CommandFailure> {
         if self.session.made.is_empty() {
             return Ok(Vec::new());
         }
-        let value = match self.session.quietly(Submission::code("leases()")).await {
+        let value = match self.session.quietly(EvalRequest::code("leases()")).await {
             Ok(result) => result.value,
             Err(EvalError::Failed(failure)) => {
                 term::note(&format!(
@@ -513,7 +513,7 @@ fn only(rows: &Value, ids: &[u64]) -> Vec<Value> {
     rows.iter().filter(mine).cloned().collect()
 }
 
-fn print(result: &EvalResult) -> Result<(), Failure> {
+fn print(result: &EvalResult) -> Result<(), CommandFailure> {
     if result.display.is_empty() {
         Ok(())
     } else {

@@ -8,7 +8,7 @@ use debug_policy::Mode;
 use reedline::{Color, Prompt, PromptEditMode, PromptHistorySearch, PromptHistorySearchStatus};
 
 use crate::net::news::InForceSince;
-use crate::session::Session;
+use crate::session::AttachedSession;
 use crate::ui::term;
 
 /// The prompt of a session. Its clones share one text, which is updated while a line is typed after it.
@@ -21,7 +21,7 @@ pub(super) struct SessionPrompt {
 }
 
 impl SessionPrompt {
-    pub(super) fn new(session: &Session) -> Self {
+    pub(super) fn new(session: &AttachedSession) -> Self {
         let ready = &session.ready;
         let who = who(&ready.service, &ready.environment, session.name(), &session.roles);
         let prompt = Self {

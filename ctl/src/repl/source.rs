@@ -5,9 +5,9 @@ use super::input::Input;
 use super::lines::Lines;
 use super::prompt::SessionPrompt;
 use crate::net::interrupts::Interrupts;
-use crate::session::Session;
-use crate::trust::store::Store;
-use crate::ui::failure::Failure;
+use crate::session::AttachedSession;
+use crate::trust::store::TrustStore;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// A source of submissions.
@@ -20,7 +20,7 @@ pub(super) enum Source {
 
 impl Source {
     /// The line editor if a person sits at a terminal that it can draw on, else stdin line by line.
-    pub(super) fn open(store: &Store) -> Self {
+    pub(super) fn open(store: &TrustStore) -> Self {
         match (term::is_interactive(), term::is_dumb()) {
             (true, false) => Self::Editor(Box::new(Editor::open(store))),
             (person, _) => Self::Lines(Lines::new(person)),
@@ -56,8 +56,8 @@ impl Source {
         &mut self,
         prompt: SessionPrompt,
         interrupts: &mut Interrupts,
-        session: &mut Session,
-    ) -> Result<Input, Failure> {
+        session: &mut AttachedSession,
+    ) -> Result<Input, CommandFailure> {
         match self {
             // While a line is edited, Ctrl-C is an ordinary key.
             Self::Editor(editor) => editor.next(prompt, session).await,

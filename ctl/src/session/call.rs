@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use crate::net::link::{CallError, Link, Loss};
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// The deadline of a call other than an eval.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,20 +17,20 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) enum EvalError {
     /// It failed, in the agent or in this client; the session continues.
-    Failed(Failure),
+    Failed(CommandFailure),
     /// The connection is lost; whether the eval continued is unknown.
     Lost(Loss),
     /// The operator stopped waiting for a cancelled eval.
     Abandoned,
 }
 
-impl From<Failure> for EvalError {
-    fn from(failure: Failure) -> Self {
+impl From<CommandFailure> for EvalError {
+    fn from(failure: CommandFailure) -> Self {
         Self::Failed(failure)
     }
 }
 
-impl From<EvalError> for Failure {
+impl From<EvalError> for CommandFailure {
     fn from(error: EvalError) -> Self {
         match error {
             EvalError::Failed(failure) => failure,
@@ -42,7 +42,7 @@ impl From<EvalError> for Failure {
     }
 }
 
-impl From<Loss> for Failure {
+impl From<Loss> for CommandFailure {
     fn from(loss: Loss) -> Self {
         Self::connection(format!("the connection was lost: {}", loss.0)).help(loss.outlook())
     }
@@ -65,8 +65,8 @@ pub(super) async fn call<T: DeserializeOwned>(
 }
 
 /// The failure for an answer of another form.
-pub(super) fn unexpected(method: MethodId, error: &serde_json::Error) -> Failure {
-    Failure::connection(format!(
+pub(super) fn unexpected(method: MethodId, error: &serde_json::Error) -> CommandFailure {
+    CommandFailure::connection(format!(
         "the agent's answer to `{}` is not what it should be: {error}",
         method.name()
     ))

@@ -10,8 +10,8 @@ use crate::net::link::Link;
 use crate::session::call::{EvalError, call};
 use crate::session::emergency;
 use crate::trust::pin::Pin;
-use crate::trust::store::{Signed, Store, hashes};
-use crate::ui::failure::{Exit, Failure};
+use crate::trust::store::{Signed, TrustStore, hashes};
+use crate::ui::failure::{CommandFailure, Exit};
 use crate::ui::term;
 
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod tests;
 
 /// The newest checkpoint that holds, and the evals that are not proven to be in the log yet.
 pub(crate) struct Proofs {
-    store: Store,
+    store: TrustStore,
     pin: Pin,
     origin: String,
     latest: Option<Signed>,
@@ -29,7 +29,7 @@ pub(crate) struct Proofs {
     /// The number of evals that must be in the log and were answered without their position in it.
     unplaced: usize,
     /// Why this session cannot be verified against what is remembered; printed already. Changes can be ended nevertheless.
-    trouble: Option<Failure>,
+    trouble: Option<CommandFailure>,
     /// Whether the agent's head is not signed by the pinned key, so that nothing can be proven against it.
     unverifiable: bool,
 }
@@ -68,7 +68,7 @@ const MAX_PARTS: u64 = 1000;
 
 impl Proofs {
     /// Starts from the remembered checkpoint of that origin; an unusable store is [trouble](Proofs::troubled).
-    pub(crate) fn new(store: Store, pin: Pin, origin: String) -> Self {
+    pub(crate) fn new(store: TrustStore, pin: Pin, origin: String) -> Self {
         let (latest, trouble) = match store.remembered(&origin, &pin.vkey) {
             Ok(latest) => (latest, None),
             Err(failure) => (None, Some(failure)),
@@ -100,7 +100,7 @@ impl Proofs {
 
     /// Prints and keeps the reason why this session cannot be verified against what is known of the agent. From then on only
     /// calls that end changes or list them are sent: the way back must not depend on a proof that it does not need.
-    pub(crate) fn troubled(&mut self, failure: Failure) {
+    pub(crate) fn troubled(&mut self, failure: CommandFailure) {
         term::alarm(&failure.message);
         if !failure.help.is_empty() {
             term::note(&format!("help: {}", failure.help));
@@ -110,7 +110,7 @@ impl Proofs {
     }
 
     /// The first [trouble](Proofs::troubled) of the session.
-    pub(crate) fn trouble(&self) -> Option<&Failure> {
+    pub(crate) fn trouble(&self) -> Option<&CommandFailure> {
         self.trouble.as_ref()
     }
 
@@ -186,7 +186,7 @@ impl Proofs {
     ///
     /// # Errors
     /// Something is left: what the agent said about it rests on its word alone.
-    pub(crate) fn complete(&self, why: Option<&str>) -> Result<(), Failure> {
+    pub(crate) fn complete(&self, why: Option<&str>) -> Result<(), CommandFailure> {
         let (unproven, unplaced) = (self.unseen.len() + self.orphans, self.unplaced);
         let mut open = Vec::new();
         if unproven > 0 {
@@ -213,7 +213,7 @@ impl Proofs {
             .as_ref()
             .filter(|_| open.is_empty() || self.unverifiable)
         {
-            return Err(Failure {
+            return Err(CommandFailure {
                 exit: Exit::Audit,
                 ..trouble.clone().told()
             });
@@ -221,7 +221,7 @@ impl Proofs {
         if open.is_empty() {
             return Ok(());
         }
-        Err(Failure::verification(open.join("; ")).help(format!(
+        Err(CommandFailure::verification(open.join("; ")).help(format!(
             "what was answered rests on the agent's word: verify the folder of the log `{}` with `debugctl audit verify`, \
              and look for what you sent with `debugctl audit list`",
             self.origin
@@ -271,9 +271,9 @@ impl Proofs {
         Ok(self.accept(signed, &proof)?)
     }
 
-    fn open(&self, note: &str) -> Result<Signed, Failure> {
+    fn open(&self, note: &str) -> Result<Signed, CommandFailure> {
         let wrong = |why: String| {
-            Failure::verification(format!("the agent's checkpoint does not hold: {why}"))
+            CommandFailure::verification(format!("the agent's checkpoint does not hold: {why}"))
                 .help("the pinned log key and this agent do not belong together; ask who runs it")
         };
         let signed = Signed::open(note, &self.pin.vkey).map_err(wrong)?;
@@ -283,7 +283,7 @@ impl Proofs {
         Ok(signed)
     }
 
-    fn accept(&mut self, signed: Signed, proof: &[String]) -> Result<(), Failure> {
+    fn accept(&mut self, signed: Signed, proof: &[String]) -> Result<(), CommandFailure> {
         if let Some(latest) = &self.latest {
             let grown = hashes(proof).and_then(|hashes| signed.grew_from(latest, &hashes));
             grown.map_err(|why| self.rewritten(latest, &signed, proof, &why))?;
@@ -298,14 +298,14 @@ impl Proofs {
         Ok(())
     }
 
-    fn check_earlier(&self, signed: &Signed, proof: &[String]) -> Result<(), Failure> {
+    fn check_earlier(&self, signed: &Signed, proof: &[String]) -> Result<(), CommandFailure> {
         let Some(latest) = &self.latest else { return Ok(()) };
         let part = hashes(proof).and_then(|hashes| latest.grew_from(signed, &hashes));
         part.map_err(|why| self.rewritten(latest, signed, proof, &why))
     }
 
     /// The failure for a log that was rewritten; keeps the evidence.
-    fn rewritten(&self, latest: &Signed, offered: &Signed, proof: &[String], why: &str) -> Failure {
+    fn rewritten(&self, latest: &Signed, offered: &Signed, proof: &[String], why: &str) -> CommandFailure {
         let what = format!(
             "the log of {} records does not continue the one of {} records that it was",
             offered.head.size, latest.head.size
@@ -313,7 +313,7 @@ impl Proofs {
         let kept = self
             .store
             .keep_evidence(&what, &self.pin, latest, &offered.note, proof);
-        Failure::verification(format!("the agent's log was rewritten: {what}: {why}")).help(format!(
+        CommandFailure::verification(format!("the agent's log was rewritten: {what}: {why}")).help(format!(
             "{kept}; do not trust this host before it was looked into"
         ))
     }
@@ -409,8 +409,8 @@ impl Proofs {
 }
 
 /// The failure for a log that holds something else than what was sent.
-fn differs(eval: u64, why: String) -> Failure {
-    Failure::verification(format!("record {eval} is not the eval that was sent: {why}"))
+fn differs(eval: u64, why: String) -> CommandFailure {
+    CommandFailure::verification(format!("record {eval} is not the eval that was sent: {why}"))
         .help("keep this message: the log does not say what you did")
 }
 
@@ -419,7 +419,7 @@ async fn prove(link: &Link, params: &ProofParams) -> Result<ProofResult, EvalErr
         .await
         .map_err(|error| match error {
             EvalError::Failed(failure) => EvalError::Failed(
-                Failure::verification(format!("the agent gives no proof: {}", failure.message))
+                CommandFailure::verification(format!("the agent gives no proof: {}", failure.message))
                     .help(failure.help),
             ),
             other => other,

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// The port of an agent if none is given; also the default of `debugctl certs init`.
 pub(crate) const PORT: u16 = 7777;
@@ -11,7 +11,7 @@ pub(crate) const PORT: u16 = 7777;
 ///
 /// # Errors
 /// The target is neither.
-pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
+pub(crate) fn address(target: &str) -> Result<SocketAddr, CommandFailure> {
     let (host, port) = match target.strip_prefix("localhost") {
         Some("") => (Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), Some(PORT)),
         Some(rest) => {
@@ -28,7 +28,7 @@ pub(crate) fn address(target: &str) -> Result<SocketAddr, Failure> {
     };
     let address = host.zip(port).map(|(host, port)| SocketAddr::new(host, port));
     address.or_else(|| target.parse().ok()).filter(|address| address.port() != 0).ok_or_else(|| {
-        Failure::usage(format!("`{target}` is not a target")).help(
+        CommandFailure::usage(format!("`{target}` is not a target")).help(
             "give an address such as `localhost`, `127.0.0.1:7777` or `[::1]:7777`; without a port it is 7777, and names of \
              hosts are not looked up",
         )

@@ -12,9 +12,9 @@ use serde::Deserialize;
 
 use crate::args::Connection;
 use crate::trust::address::address;
-use crate::trust::pem::{self, Facts};
+use crate::trust::pem::{self, CertificateFacts};
 use crate::trust::pin::Pin;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// The limit on a file of the identity, in bytes: chains and lists of agents are a few KiB.
@@ -97,13 +97,13 @@ pub(crate) fn now() -> i64 {
 #[serde(deny_unknown_fields)]
 struct Agents {
     #[serde(default)]
-    agent: Vec<Agent>,
+    agent: Vec<ListedAgent>,
 }
 
 /// One agent of the list: its address, its pinned id, and the key of its log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Agent {
+struct ListedAgent {
     address: String,
     id: String,
     vkey: String,
@@ -114,7 +114,7 @@ impl Identity {
     ///
     /// # Errors
     /// A file is not named, cannot be read, or does not hold what it should.
-    pub(crate) fn load(args: &Connection, provider: &CryptoProvider) -> Result<Self, Failure> {
+    pub(crate) fn load(args: &Connection, provider: &CryptoProvider) -> Result<Self, CommandFailure> {
         let file = |given: &Option<PathBuf>, name: &str, named: &str| match (given, &args.identity) {
             (Some(path), _) => Ok(path.clone()),
             (None, Some(dir)) => in_folder(dir, name),
@@ -125,7 +125,10 @@ impl Identity {
         let ca = file(&args.ca, "ca.pem", "`--ca` (DEBUGCTL_CA)")?;
         let chain = certificates(&certificate, "--cert")?;
         let anchors = certificates(&ca, "--ca")?;
-        let facts = chain.first().map(|leaf| Facts::of(leaf)).unwrap_or_default();
+        let facts = chain
+            .first()
+            .map(|leaf| CertificateFacts::of(leaf))
+            .unwrap_or_default();
         must_be_an_operators(&certificate, &facts)?;
         must_be_cas(&ca, &anchors)?;
         let validity = chain
@@ -136,7 +139,7 @@ impl Identity {
         let key = signing_key(&key_file, facts.rsa_bits, provider)?;
         let certified = CertifiedKey::new(chain, key);
         certified.keys_match().map_err(|_| {
-            Failure::usage(format!(
+            CommandFailure::usage(format!(
                 "`{}` is not the key of `{}`",
                 key_file.display(),
                 certificate.display()
@@ -155,7 +158,7 @@ impl Identity {
     ///
     /// # Errors
     /// The list cannot be read, or does not identify the agent.
-    pub(crate) fn pin(&self, target: &str, args: &Connection) -> Result<Pin, Failure> {
+    pub(crate) fn pin(&self, target: &str, args: &Connection) -> Result<Pin, CommandFailure> {
         if let (Some(id), Some(vkey)) = (&args.agent_id, &args.vkey) {
             return Pin::new(id, vkey);
         }
@@ -166,17 +169,17 @@ impl Identity {
         Pin::new(id, vkey)
     }
 
-    fn agent(&self, path: &Path, target: &str, id: Option<&str>) -> Result<Agent, Failure> {
+    fn agent(&self, path: &Path, target: &str, id: Option<&str>) -> Result<ListedAgent, CommandFailure> {
         let help = "name the agent with `--agent-id` and the key of its log with `--vkey`";
         if !path.exists() {
             let message = format!("no agent is pinned: `{}` does not exist", path.display());
-            return Err(Failure::usage(message).help(help));
+            return Err(CommandFailure::usage(message).help(help));
         }
         let text = String::from_utf8(read(path)?).map_err(|_| unreadable(path, "it is not UTF-8"))?;
         let agents: Agents = toml::from_str(&text).map_err(|error| unreadable(path, error.message()))?;
         let mut agents = agents.agent;
         let only = agents.len() == 1;
-        let wanted = |agent: &Agent| match id {
+        let wanted = |agent: &ListedAgent| match id {
             Some(id) => agent.id == id,
             None => same_address(&agent.address, target),
         };
@@ -188,7 +191,7 @@ impl Identity {
                     Some(id) => format!("`{}` has no agent `{id}`", path.display()),
                     None => format!("`{}` has no agent at `{target}`", path.display()),
                 };
-                Err(Failure::usage(message).help(help))
+                Err(CommandFailure::usage(message).help(help))
             }
         }
     }
@@ -217,7 +220,7 @@ fn signing_key(
     path: &Path,
     rsa_bits: Option<usize>,
     provider: &CryptoProvider,
-) -> Result<Arc<dyn SigningKey>, Failure> {
+) -> Result<Arc<dyn SigningKey>, CommandFailure> {
     let bytes = read_key(path)?;
     let key = pem::private_key(&path.to_string_lossy(), &bytes)
         .map_err(|(why, help)| unreadable(path, &why).help(help))?;
@@ -236,7 +239,7 @@ fn signing_key(
 }
 
 /// Checks that a certificate is an operator's, and not the CA's or an agent's of the same set.
-fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
+fn must_be_an_operators(path: &Path, facts: &CertificateFacts) -> Result<(), CommandFailure> {
     let help = "give your own, `cert.pem` in the folder that `debugctl certs` wrote for you";
     if facts.is_ca {
         return Err(
@@ -256,10 +259,10 @@ fn must_be_an_operators(path: &Path, facts: &Facts) -> Result<(), Failure> {
 }
 
 /// Checks that the CA file holds no certificate of an operator or an agent.
-fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), Failure> {
-    let mut facts = anchors.iter().map(|anchor| Facts::of(anchor));
+fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), CommandFailure> {
+    let mut facts = anchors.iter().map(|anchor| CertificateFacts::of(anchor));
     let other = facts.find(|facts| !facts.is_ca && !facts.uris.is_empty());
-    let Some(Facts { uris, .. }) = other else {
+    let Some(CertificateFacts { uris, .. }) = other else {
         return Ok(());
     };
     let whose = uris.first().map(String::as_str).unwrap_or_default();
@@ -272,7 +275,7 @@ fn must_be_cas(path: &Path, anchors: &[CertificateDer<'static>]) -> Result<(), F
 ///
 /// # Errors
 /// The folder is none or does not hold the file: what is looked for there, and how such a folder comes to be.
-fn in_folder(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
+fn in_folder(dir: &Path, name: &str) -> Result<PathBuf, CommandFailure> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let path = dir.join(name);
     let is_missing = |error: &std::io::Error| matches!(error.kind(), NotFound | NotADirectory);
@@ -290,14 +293,14 @@ fn in_folder(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
         true => format!("the identities of this set are the folders in `{shown}/operators`; "),
         false => String::new(),
     };
-    Err(Failure::usage(why).help(format!(
+    Err(CommandFailure::usage(why).help(format!(
         "{which}`--identity` (DEBUGCTL_IDENTITY) names a folder with `cert.pem`, `key.pem` and `ca.pem`: `debugctl certs init` \
          writes one, `operators/NAME` in its set, and `debugctl certs issue` one for each further operator"
     )))
 }
 
 /// The failure for a missing identity. `named` is the missing file, if others of the identity are given one by one.
-fn no_identity(args: &Connection, named: &str) -> Failure {
+fn no_identity(args: &Connection, named: &str) -> CommandFailure {
     let one_by_one = args.cert.is_some() || args.key.is_some() || args.ca.is_some();
     // An operator who has given none of them most likely does not know the single files.
     let missing = if one_by_one {
@@ -305,7 +308,7 @@ fn no_identity(args: &Connection, named: &str) -> Failure {
     } else {
         "`--identity` (DEBUGCTL_IDENTITY)"
     };
-    Failure::usage(format!("who you are is not given: {missing} is missing")).help(
+    CommandFailure::usage(format!("who you are is not given: {missing} is missing")).help(
         "give `--identity DIR`, the folder that `debugctl certs` wrote for you, such as `set/operators/alice`, \
          or set DEBUGCTL_IDENTITY to it",
     )
@@ -315,12 +318,15 @@ fn no_identity(args: &Connection, named: &str) -> Failure {
 ///
 /// # Errors
 /// It cannot be read, or holds none.
-pub(crate) fn certificates(path: &Path, option: &str) -> Result<Vec<CertificateDer<'static>>, Failure> {
+pub(crate) fn certificates(
+    path: &Path,
+    option: &str,
+) -> Result<Vec<CertificateDer<'static>>, CommandFailure> {
     pem::certificates(&path.to_string_lossy(), &read(path)?, option)
         .map_err(|(why, help)| unreadable(path, &why).help(help))
 }
 
-fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read_key(path: &Path) -> Result<Vec<u8>, CommandFailure> {
     use std::os::unix::fs::PermissionsExt;
     let bytes = read(path)?;
     let mode = std::fs::metadata(path)
@@ -339,7 +345,7 @@ fn read_key(path: &Path) -> Result<Vec<u8>, Failure> {
 ///
 /// # Errors
 /// It cannot be read or is longer than [`MAX_FILE`].
-pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, CommandFailure> {
     use std::io::Read;
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(|error| not_opened(path, &error))?;
@@ -352,7 +358,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-fn not_opened(path: &Path, error: &std::io::Error) -> Failure {
+fn not_opened(path: &Path, error: &std::io::Error) -> CommandFailure {
     let failure = unreadable(path, &error.to_string());
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => failure
@@ -364,7 +370,7 @@ fn not_opened(path: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
-fn not_read(path: &Path, error: &std::io::Error) -> Failure {
+fn not_read(path: &Path, error: &std::io::Error) -> CommandFailure {
     match error.kind() {
         std::io::ErrorKind::IsADirectory => unreadable(path, "it is a folder, and a file is meant")
             .help("give a file in it; the folder of an identity is given with `--identity`"),
@@ -372,8 +378,8 @@ fn not_read(path: &Path, error: &std::io::Error) -> Failure {
     }
 }
 
-fn unreadable(path: &Path, why: &str) -> Failure {
-    Failure::usage(format!("cannot use `{}`: {why}", path.display()))
+fn unreadable(path: &Path, why: &str) -> CommandFailure {
+    CommandFailure::usage(format!("cannot use `{}`: {why}", path.display()))
 }
 
 #[cfg(test)]
@@ -432,7 +438,7 @@ mod tests {
             ("file", "` is no folder"),
             ("set", "` holds no identity: it lacks `cert.pem`"),
         ] {
-            let Failure { message, help, .. } = in_folder(&path(dir), "cert.pem").unwrap_err();
+            let CommandFailure { message, help, .. } = in_folder(&path(dir), "cert.pem").unwrap_err();
             assert!(message.contains(why), "{message}");
             for part in ["`cert.pem`, `key.pem` and `ca.pem`", "`debugctl certs init`"] {
                 assert!(help.contains(part), "{help}");

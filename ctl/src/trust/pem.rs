@@ -176,7 +176,7 @@ pub(crate) fn certificates(
 
 /// What a certificate is for, to detect a mixed-up one.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Facts {
+pub(crate) struct CertificateFacts {
     /// Whether it is a CA's.
     pub(crate) is_ca: bool,
     /// Its URIs, which are SPIFFE ids here.
@@ -185,7 +185,7 @@ pub(crate) struct Facts {
     pub(crate) rsa_bits: Option<usize>,
 }
 
-impl Facts {
+impl CertificateFacts {
     /// Reads the facts of a certificate; an unparsable one has none.
     pub(crate) fn of(certificate: &[u8]) -> Self {
         let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {

@@ -3,7 +3,7 @@
 use debug_audit::VerifierKey;
 use debug_certs::AgentId;
 
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 /// The id that the agent must have, and the key that must sign its log.
 #[derive(Clone, Debug)]
@@ -20,20 +20,20 @@ impl Pin {
     /// # Errors
     /// The id is not an agent's (T22: a person's or another service's certificate must never be taken for an agent's), the vkey
     /// is invalid, or it is of another instance than the id.
-    pub(crate) fn new(id: &str, vkey: &str) -> Result<Self, Failure> {
+    pub(crate) fn new(id: &str, vkey: &str) -> Result<Self, CommandFailure> {
         let id: AgentId = id.parse().map_err(|error| {
-            Failure::usage(format!("`{id}` is not the id of an agent: {error}"))
+            CommandFailure::usage(format!("`{id}` is not the id of an agent: {error}"))
                 .help("an agent's id is `spiffe://<trust domain>/agent/<service>/<instance>`")
         })?;
         let name = format!("{}/{}/{}", id.trust_domain, id.service, id.instance);
         let vkey = VerifierKey::parse(vkey)
-            .map_err(|error| Failure::usage(format!("`{vkey}` is no key of a log: {error}")))?;
+            .map_err(|error| CommandFailure::usage(format!("`{vkey}` is no key of a log: {error}")))?;
         if vkey.name() != name {
             let message = format!(
                 "the pinned log key `{}` is not of the pinned agent `{id}`",
                 vkey.name()
             );
-            return Err(Failure::usage(message).help(format!("the key's name must be `{name}`")));
+            return Err(CommandFailure::usage(message).help(format!("the key's name must be `{name}`")));
         }
         Ok(Self { id, vkey })
     }

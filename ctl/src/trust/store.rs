@@ -13,7 +13,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::trust::pin::Pin;
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 
 #[cfg(test)]
 mod tests;
@@ -84,13 +84,13 @@ pub(crate) fn hashes(texts: &[String]) -> Result<Vec<Hash>, String> {
 
 /// The folder of this client's memory, or why there is none; a missing folder must not keep a change from being ended.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
-    dir: Result<PathBuf, Failure>,
+pub(crate) struct TrustStore {
+    dir: Result<PathBuf, CommandFailure>,
 }
 
 /// The evidence kept when an agent shows another log than before.
 #[derive(Serialize)]
-struct Evidence<'a> {
+struct ForkEvidence<'a> {
     what: &'a str,
     seen: String,
     agent: &'a str,
@@ -100,7 +100,7 @@ struct Evidence<'a> {
     proof: &'a [String],
 }
 
-impl Store {
+impl TrustStore {
     /// The user's folder: `$XDG_STATE_HOME/debugctl`, else `~/.local/state/debugctl`, made if it is missing. If neither variable
     /// is set or the folder cannot be made, every use of the store fails with that reason.
     pub(crate) fn open() -> Self {
@@ -113,7 +113,7 @@ impl Store {
         let base =
             absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
         let nowhere = || {
-            Failure::memory("there is no place to remember checkpoints in: HOME is not set")
+            CommandFailure::memory("there is no place to remember checkpoints in: HOME is not set")
                 .help("set XDG_STATE_HOME to a folder that is kept, such as `$HOME/.local/state`")
         };
         base.map_or_else(
@@ -126,7 +126,7 @@ impl Store {
     pub(crate) fn at(dir: PathBuf) -> Self {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir);
         let failed = |error: io::Error| {
-            Failure::memory(format!(
+            CommandFailure::memory(format!(
                 "there is no place to remember checkpoints in: cannot make the folder `{}`: {error}",
                 dir.display()
             ))
@@ -143,7 +143,7 @@ impl Store {
     ///
     /// # Errors
     /// There is no folder.
-    pub(crate) fn file(&self, name: &str) -> Result<PathBuf, Failure> {
+    pub(crate) fn file(&self, name: &str) -> Result<PathBuf, CommandFailure> {
         self.dir.as_ref().map(|dir| dir.join(name)).map_err(Clone::clone)
     }
 
@@ -151,7 +151,7 @@ impl Store {
     ///
     /// # Errors
     /// There is no folder.
-    pub(crate) fn path(&self, origin: &str) -> Result<PathBuf, Failure> {
+    pub(crate) fn path(&self, origin: &str) -> Result<PathBuf, CommandFailure> {
         self.file(&format!("{}.{REMEMBERED}", hex(&Sha256::digest(origin))))
     }
 
@@ -160,10 +160,14 @@ impl Store {
     /// # Errors
     /// It cannot be read or does not verify. Without it a rewritten log could not be detected, so the session then only ends and
     /// lists changes.
-    pub(crate) fn remembered(&self, origin: &str, key: &VerifierKey) -> Result<Option<Signed>, Failure> {
+    pub(crate) fn remembered(
+        &self,
+        origin: &str,
+        key: &VerifierKey,
+    ) -> Result<Option<Signed>, CommandFailure> {
         let path = self.path(origin)?;
         let broken = |why: String| {
-            Failure::verification(format!(
+            CommandFailure::verification(format!(
                 "the remembered checkpoint `{}` does not hold: {why}",
                 path.display()
             ))
@@ -185,11 +189,11 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be written.
-    pub(crate) fn keep(&self, signed: &Signed, key: &VerifierKey) -> Result<(), Failure> {
+    pub(crate) fn keep(&self, signed: &Signed, key: &VerifierKey) -> Result<(), CommandFailure> {
         let path = self.path(&signed.head.origin)?;
         let failed = |error: io::Error| {
             let folder = path.parent().unwrap_or(&path).display();
-            Failure::memory(format!("cannot remember a checkpoint in `{folder}`: {error}"))
+            CommandFailure::memory(format!("cannot remember a checkpoint in `{folder}`: {error}"))
                 .help("make room or give back the rights; without it a rewritten log cannot be told")
         };
         // Other clients may run at the same time: the lock makes the comparison and the replacement atomic.
@@ -241,7 +245,7 @@ impl Store {
         let seen = jiff::Timestamp::now().to_string();
         let vkey = pin.vkey.to_string();
         let remembered = remembered.note.as_str();
-        let evidence = Evidence {
+        let evidence = ForkEvidence {
             what,
             seen: seen.clone(),
             agent: &pin.id.to_string(),

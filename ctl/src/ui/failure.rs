@@ -68,7 +68,7 @@ const VERIFICATION: &str = "verification";
 
 /// Why a command failed. It may contain text of an agent, which is escaped when it is printed.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Failure {
+pub(crate) struct CommandFailure {
     pub(crate) exit: Exit,
     /// The stable code: a failure code of the wire, or `usage`, `local`, `connection`, `trust`, `verification`, `memory`.
     pub(crate) code: String,
@@ -88,7 +88,7 @@ pub(crate) struct Failure {
 
 /// The object that `--json` prints for a failure.
 #[derive(Serialize)]
-struct Report<'a> {
+struct FailureReport<'a> {
     error: Members<'a>,
 }
 
@@ -101,7 +101,7 @@ struct Members<'a> {
     leases: Option<&'a Ends>,
 }
 
-impl Failure {
+impl CommandFailure {
     fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
         let (message, help) = (message.into(), String::new());
         let (leases, recorded, answered, told) = (None, false, false, false);
@@ -204,7 +204,7 @@ impl Failure {
             ..
         } = self;
         // If stdout is gone, the exit code still tells.
-        let _ = term::json(&Report {
+        let _ = term::json(&FailureReport {
             error: Members {
                 code,
                 message,
@@ -226,7 +226,10 @@ impl Failure {
 ///
 /// # Errors
 /// The command or the close failed.
-pub(crate) fn ended(done: Result<(), Failure>, closed: Result<(), Failure>) -> Result<(), Failure> {
+pub(crate) fn ended(
+    done: Result<(), CommandFailure>,
+    closed: Result<(), CommandFailure>,
+) -> Result<(), CommandFailure> {
     match (done, closed) {
         (Err(failure), Err(known)) if known.told && failure.exit != Exit::Pipe => Err(failure),
         (Err(failure), Err(worse)) if failure.code != VERIFICATION => {
@@ -237,7 +240,7 @@ pub(crate) fn ended(done: Result<(), Failure>, closed: Result<(), Failure>) -> R
     }
 }
 
-impl From<Unwritten> for Failure {
+impl From<Unwritten> for CommandFailure {
     fn from(unwritten: Unwritten) -> Self {
         match unwritten {
             Unwritten::Json(error) => Self::local(format!("the result cannot be written as JSON: {error}")),
@@ -248,7 +251,7 @@ impl From<Unwritten> for Failure {
     }
 }
 
-impl From<messages::Failure> for Failure {
+impl From<messages::Failure> for CommandFailure {
     fn from(failure: messages::Failure) -> Self {
         let code = serde_json::to_value(failure.data.code);
         let code = code
@@ -316,14 +319,14 @@ mod tests {
 
     #[test]
     fn what_was_told_before_does_not_outweigh_what_is_news() {
-        let known = || Err(Failure::memory("full").told());
-        let denied = Failure {
+        let known = || Err(CommandFailure::memory("full").told());
+        let denied = CommandFailure {
             exit: Exit::Denied,
-            ..Failure::usage("denied")
+            ..CommandFailure::usage("denied")
         };
         assert_eq!(ended(Err(denied.clone()), known()), Err(denied));
         assert_eq!(ended(Ok(()), known()), known());
-        assert_eq!(ended(Err(Failure::pipe()), known()), known());
+        assert_eq!(ended(Err(CommandFailure::pipe()), known()), known());
     }
 
     #[test]
@@ -343,7 +346,7 @@ mod tests {
                 audit: None,
                 leases: None,
             };
-            let failure = Failure::from(messages::Failure {
+            let failure = CommandFailure::from(messages::Failure {
                 code: code.number(),
                 message: "m".to_owned(),
                 data,

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use crate::ui::failure::Failure;
+use crate::ui::failure::CommandFailure;
 use crate::ui::term;
 
 /// The limit on the width of a column, in characters; longer values are cut.
@@ -35,7 +35,7 @@ fn columns(name: &str) -> &'static [&'static str] {
 ///
 /// # Errors
 /// Stdout cannot be written.
-pub(crate) fn print(name: &str, value: &Value) -> Result<(), Failure> {
+pub(crate) fn print(name: &str, value: &Value) -> Result<(), CommandFailure> {
     match value.as_array() {
         Some(rows) if rows.is_empty() => {
             term::note(&format!("no {name}"));

@@ -29,7 +29,7 @@ pub(crate) enum Unwritten {
 
 /// Whether line breaks and tabs are kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Lines {
+pub(crate) enum LineBreaks {
     /// They are kept: the text may take several lines.
     Keep,
     /// They are escaped: the text is part of a line.
@@ -38,10 +38,10 @@ pub(crate) enum Lines {
 
 /// Makes text safe to show: control characters, characters that change the writing direction, and invisible ones become `\u{..}`.
 /// The text is cut after `max` bytes of the original, and the number of bytes left off is appended.
-pub(crate) fn escape(text: &str, lines: Lines, max: usize) -> Cow<'_, str> {
+pub(crate) fn escape(text: &str, lines: LineBreaks, max: usize) -> Cow<'_, str> {
     let shown = prefix(text, max);
     let left_off = text.len() - shown.len();
-    let plain = |c: char| !is_hidden(c) || (lines == Lines::Keep && matches!(c, '\n' | '\t'));
+    let plain = |c: char| !is_hidden(c) || (lines == LineBreaks::Keep && matches!(c, '\n' | '\t'));
     if left_off == 0 && shown.chars().all(plain) {
         return Cow::Borrowed(shown);
     }
@@ -71,7 +71,7 @@ pub(crate) fn prefix(text: &str, max: usize) -> &str {
 
 /// One line of at most 200 bytes, for a column or the middle of a message.
 pub(crate) fn line(text: &str) -> Cow<'_, str> {
-    escape(text, Lines::Escape, 200)
+    escape(text, LineBreaks::Escape, 200)
 }
 
 /// Makes JSON safe to show without changing its meaning: the same characters become `\uXXXX`. They occur only inside strings,
@@ -96,7 +96,7 @@ pub(crate) fn escape_json(json: &str) -> String {
 /// # Errors
 /// Stdout cannot be written, or its reader has closed it, as `head` does.
 pub(crate) fn out(text: &str) -> Result<(), Unwritten> {
-    let mut text = escape(text, Lines::Keep, MAX_TEXT).into_owned();
+    let mut text = escape(text, LineBreaks::Keep, MAX_TEXT).into_owned();
     text.push('\n');
     write_out(&text)
 }
@@ -106,7 +106,7 @@ pub(crate) fn out(text: &str) -> Result<(), Unwritten> {
 /// # Errors
 /// Stdout cannot be written.
 pub(crate) fn stream(text: &str) -> Result<(), Unwritten> {
-    write_out(&escape(text, Lines::Keep, MAX_TEXT))
+    write_out(&escape(text, LineBreaks::Keep, MAX_TEXT))
 }
 
 /// Writes a value to stdout as one line of JSON.
@@ -128,7 +128,7 @@ fn write_out(text: &str) -> Result<(), Unwritten> {
 
 /// Writes a warning, an explanation or progress to stderr, escaped. A failure is ignored: there is nowhere left to report it.
 pub(crate) fn note(text: &str) {
-    let mut text = escape(text, Lines::Keep, MAX_NOTE).into_owned();
+    let mut text = escape(text, LineBreaks::Keep, MAX_NOTE).into_owned();
     text.push('\n');
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
@@ -137,7 +137,7 @@ pub(crate) fn note(text: &str) {
 pub(crate) fn unfinished(text: &str) {
     let _ = io::stderr()
         .lock()
-        .write_all(escape(text, Lines::Escape, MAX_NOTE).as_bytes());
+        .write_all(escape(text, LineBreaks::Escape, MAX_NOTE).as_bytes());
 }
 
 /// Clears the cursor's row, the `rows` rows above it, and everything below; leaves the cursor at the beginning of the topmost.
@@ -180,7 +180,7 @@ pub(crate) fn redraw(text: &str, above: usize) -> Result<usize, Unwritten> {
 /// The bytes of [`redraw`] for a terminal of `rows` rows, and the number of lines they take. The last row stays free for the
 /// cursor: if the terminal scrolled, the first line would be left behind.
 fn drawing(text: &str, above: usize, rows: usize) -> (String, usize) {
-    let safe = escape(text, Lines::Keep, MAX_NOTE);
+    let safe = escape(text, LineBreaks::Keep, MAX_NOTE);
     let lines: Vec<&str> = safe.lines().collect();
     let most = rows.saturating_sub(1).max(1);
     let mut shown: Vec<Cow<'_, str>> = lines.iter().take(most).map(|line| Cow::Borrowed(*line)).collect();

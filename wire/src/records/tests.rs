@@ -15,7 +15,7 @@ fn bodies() -> Vec<(&'static str, String)> {
     );
     [
         (Boot::KIND, r#"{"agent":"0.1.0","ended_inside":[3],"ended_inside_unknown":true,"environment":"e","from_environment":["A"],"instance":"1","notices":["n"],"pid":7,"service":"s"}"#.to_owned()),
-        (Recovered::KIND, r#"{"adopted":1,"covered":2,"torn":{"bytes":3,"file":"f","moved_to":"m","seq":4}}"#.to_owned()),
+        (RecoveredRecord::KIND, r#"{"adopted":1,"covered":2,"torn":{"bytes":3,"file":"f","moved_to":"m","seq":4}}"#.to_owned()),
         (ConfigLoaded::KIND, r#"{"file":"f","listen":"127.0.0.1:1"}"#.to_owned()),
         (PolicyLoaded::KIND, r#"{"file":"f","sha256":"00"}"#.to_owned()),
         (ListsLoaded::KIND, r#"{"file":"f","lists":[{"ca":"00","next_update":5,"number":"1a"}]}"#.to_owned()),
@@ -28,9 +28,9 @@ fn bodies() -> Vec<(&'static str, String)> {
         (Eval::KIND, r#"{"counter":1,"operator":"o","parts":2,"session":1,"sig":"AA=="}"#.to_owned()),
         (EvalRefused::KIND, format!(r#"{{"counter":1,"operator":"o","payload":{digest},"refused":"w","session":1}}"#)),
         (EffectPart::KIND, format!("{{{part}}}")),
-        (Effect::KIND, format!(r#"{{"eval":4,"function":"get","gate":{{"allowed":true}},"operator":"o","path":"config.port","session":1,"value":{digest}}}"#)),
-        (Effect::KIND, r#"{"call":1,"lease":2,"patch_failed":"w"}"#.to_owned()),
-        (Effect::KIND, r#"{"gate":{"allowed":false},"method":"proof","session":1}"#.to_owned()),
+        (EffectRecord::KIND, format!(r#"{{"eval":4,"function":"get","gate":{{"allowed":true}},"operator":"o","path":"config.port","session":1,"value":{digest}}}"#)),
+        (EffectRecord::KIND, r#"{"call":1,"lease":2,"patch_failed":"w"}"#.to_owned()),
+        (EffectRecord::KIND, r#"{"gate":{"allowed":false},"method":"proof","session":1}"#.to_owned()),
         (LeaseMade::KIND, format!(r#"{{"after":{digest},"before":{digest},"eval":4,"function":"set","gate":{{"allowed":true}},"lease":{{"after":"revert","deadline_boot_ns":9,"id":1,"reason":"r","target":"state:config.port","ttl_ms":5}},"operator":"o","session":1,"target":"state:config.port","value":1}}"#)),
         (LEASE_EXTENDED, r#"{"by":"agent","deadline_boot_ns":9,"eval":4,"lease":1,"owner":"alice","target":"state:config.port","undone":"its eval failed"}"#.to_owned()),
         ("lease.conflict", ended),
@@ -56,7 +56,7 @@ fn each_body_is_written_as_it_is_read() {
     for (kind, text) in bodies() {
         let written = match kind {
             Boot::KIND => again::<Boot>(&text),
-            Recovered::KIND => again::<Recovered>(&text),
+            RecoveredRecord::KIND => again::<RecoveredRecord>(&text),
             ConfigLoaded::KIND => again::<ConfigLoaded>(&text),
             PolicyLoaded::KIND => again::<PolicyLoaded>(&text),
             ListsLoaded::KIND => again::<ListsLoaded>(&text),
@@ -68,7 +68,7 @@ fn each_body_is_written_as_it_is_read() {
             Eval::KIND => again::<Eval>(&text),
             EvalRefused::KIND => again::<EvalRefused>(&text),
             EffectPart::KIND => again::<EffectPart>(&text),
-            Effect::KIND => again::<Effect>(&text),
+            EffectRecord::KIND => again::<EffectRecord>(&text),
             LeaseMade::KIND => again::<LeaseMade>(&text),
             LEASE_EXTENDED => again::<LeaseRenewed>(&text),
             "lease.conflict" => again::<LeaseEnded>(&text),
@@ -129,7 +129,7 @@ fn each_kind_and_member_is_described() {
     for (kind, text) in bodies() {
         seen.push(kind);
         let row = match kind {
-            LeaseMade::KIND => format!("{}{}", of(Effect::KIND), of(kind)),
+            LeaseMade::KIND => format!("{}{}", of(EffectRecord::KIND), of(kind)),
             _ => of(kind).to_owned(),
         };
         let body: Map<String, Value> = serde_json::from_str(&text).unwrap();

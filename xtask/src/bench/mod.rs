@@ -12,7 +12,7 @@ use programs::Programs;
 pub(crate) const DEFAULT_RUNS: usize = 7;
 
 /// One line of the table.
-struct Row {
+struct BenchRow {
     /// The name, such as `patched-call`.
     name: &'static str,
     /// The compared programs and the unit.
@@ -21,7 +21,7 @@ struct Row {
     measured: Side,
     /// The lower limit.
     limit: Side,
-    budget: Budget,
+    budget: RowBudget,
 }
 
 /// Measures one number; smaller is better.
@@ -29,7 +29,7 @@ type Side = fn(&Programs) -> Result<f64, String>;
 
 /// How far a program may exceed its limit.
 #[derive(Clone, Copy)]
-enum Budget {
+enum RowBudget {
     /// At most this many times the limit.
     Times(f64),
     /// At most this much more, in the row's unit: where the limit is close to zero, a ratio says nothing.
@@ -76,7 +76,11 @@ fn load(text: &str) -> Option<f64> {
     text.split(' ').next()?.parse().ok()
 }
 
-fn play<'a>(rows: impl Iterator<Item = &'a Row>, programs: &Programs, runs: usize) -> Result<(), String> {
+fn play<'a>(
+    rows: impl Iterator<Item = &'a BenchRow>,
+    programs: &Programs,
+    runs: usize,
+) -> Result<(), String> {
     let mut over = Vec::new();
     let mut count = 0;
     for row in rows {
@@ -104,14 +108,14 @@ struct Medians {
 
 impl Medians {
     /// NaN is over budget: a comparison with it is false.
-    fn is_within(&self, budget: Budget) -> bool {
+    fn is_within(&self, budget: RowBudget) -> bool {
         match budget {
-            Budget::Times(times) => self.measured / self.limit <= times,
-            Budget::More(more) => self.measured - self.limit <= more,
+            RowBudget::Times(times) => self.measured / self.limit <= times,
+            RowBudget::More(more) => self.measured - self.limit <= more,
         }
     }
 
-    fn line(&self, budget: Budget) -> String {
+    fn line(&self, budget: RowBudget) -> String {
         let verdict = if self.is_within(budget) {
             "ok"
         } else {
@@ -119,15 +123,15 @@ impl Medians {
         };
         let Self { measured, limit } = self;
         let compared = match budget {
-            Budget::Times(times) => format!("ratio {:.3}, budget {times:.3}", measured / limit),
-            Budget::More(more) => format!("{:.1} more, budget {more:.1} more", measured - limit),
+            RowBudget::Times(times) => format!("ratio {:.3}, budget {times:.3}", measured / limit),
+            RowBudget::More(more) => format!("{:.1} more, budget {more:.1} more", measured - limit),
         };
         format!("measured {measured:.1}, limit {limit:.1}, {compared}: {verdict}")
     }
 }
 
 /// Runs both sides in turns, `runs` times each, and returns the medians.
-fn measure(row: &Row, programs: &Programs, runs: usize) -> Result<Medians, String> {
+fn measure(row: &BenchRow, programs: &Programs, runs: usize) -> Result<Medians, String> {
     let (mut measured, mut limit) = (Vec::new(), Vec::new());
     for _ in 0..runs {
         measured.push((row.measured)(programs)?);
@@ -151,31 +155,31 @@ mod tests {
 
     use super::*;
 
-    const EVEN: Row = Row {
+    const EVEN: BenchRow = BenchRow {
         name: "even",
         about: "two and one",
         measured: |_| Ok(2.0),
         limit: |_| Ok(1.0),
-        budget: Budget::Times(2.0),
+        budget: RowBudget::Times(2.0),
     };
-    const OVER: Row = Row {
+    const OVER: BenchRow = BenchRow {
         name: "over",
         measured: |_| Ok(2.1),
         ..EVEN
     };
-    const BROKEN: Row = Row {
+    const BROKEN: BenchRow = BenchRow {
         name: "broken",
         limit: |_| Err("no disk".into()),
         ..EVEN
     };
-    const NOTHING: Row = Row {
+    const NOTHING: BenchRow = BenchRow {
         name: "nothing",
         measured: |_| Ok(0.0),
         limit: |_| Ok(0.0),
         ..EVEN
     };
 
-    fn check(rows: &[Row], runs: usize) -> Result<(), String> {
+    fn check(rows: &[BenchRow], runs: usize) -> Result<(), String> {
         play(rows.iter(), &Programs::default(), runs)
     }
 
@@ -201,10 +205,10 @@ mod tests {
 
     #[test]
     fn a_row_may_take_so_much_more_or_not() {
-        let (within, over) = (Budget::More(1.0), Budget::More(0.9));
+        let (within, over) = (RowBudget::More(1.0), RowBudget::More(0.9));
         assert_eq!(
             check(
-                &[Row {
+                &[BenchRow {
                     budget: within,
                     ..EVEN
                 }],
@@ -274,7 +278,7 @@ mod tests {
         };
         assert_eq!(
             check(
-                &[Row {
+                &[BenchRow {
                     measured,
                     limit,
                     ..EVEN

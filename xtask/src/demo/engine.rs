@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// One step of the demo.
-pub(super) struct Step<W> {
+pub(super) struct DemoStep<W> {
     /// The step's name in a failure and in the table of sabotages.
     pub(super) name: &'static str,
     /// What it shows, in one line.
@@ -13,12 +13,12 @@ pub(super) struct Step<W> {
 }
 
 // A derive would require the same of `W`.
-impl<W> Clone for Step<W> {
+impl<W> Clone for DemoStep<W> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<W> Copy for Step<W> {}
+impl<W> Copy for DemoStep<W> {}
 
 /// What a step expected, and what it saw instead.
 #[derive(Debug, PartialEq)]
@@ -53,14 +53,14 @@ pub(super) fn check(holds: bool, wanted: &str, saw: impl FnOnce() -> String) -> 
 
 /// A step that failed.
 #[derive(Debug, PartialEq)]
-pub(super) struct Failed {
+pub(super) struct StepFailed {
     /// Its name.
     pub(super) step: &'static str,
     /// Why.
     pub(super) unexpected: Unexpected,
 }
 
-impl fmt::Display for Failed {
+impl fmt::Display for StepFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             step,
@@ -94,10 +94,10 @@ fn one_line(text: &str) -> String {
 }
 
 /// Plays the steps up to the first that fails.
-pub(super) fn play<W>(steps: &[Step<W>], world: &mut W) -> Result<(), Failed> {
-    for (index, Step { name, about, run }) in steps.iter().enumerate() {
+pub(super) fn play<W>(steps: &[DemoStep<W>], world: &mut W) -> Result<(), StepFailed> {
+    for (index, DemoStep { name, about, run }) in steps.iter().enumerate() {
         println!("\n[{}/{}] {name}: {about}", index + 1, steps.len());
-        run(world).map_err(|unexpected| Failed {
+        run(world).map_err(|unexpected| StepFailed {
             step: name,
             unexpected,
         })?;
@@ -109,7 +109,7 @@ pub(super) fn play<W>(steps: &[Step<W>], world: &mut W) -> Result<(), Failed> {
 mod tests {
     use super::*;
 
-    const COUNT: Step<u32> = Step {
+    const COUNT: DemoStep<u32> = DemoStep {
         name: "count",
         about: "adds one",
         run: |world| {
@@ -125,7 +125,7 @@ mod tests {
             &[
                 COUNT,
                 COUNT,
-                Step {
+                DemoStep {
                     name: "third",
                     ..COUNT
                 },

@@ -3,24 +3,24 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::engine::{Step, Unexpected, check};
+use super::engine::{DemoStep, Unexpected, check};
 use super::sabotage::Sabotage;
-use super::world::World;
+use super::world::DemoWorld;
 use crate::scratch::free_address;
 
 /// The steps, in order.
-pub(super) const STEPS: &[Step<World>] = &[
-    Step {
+pub(super) const STEPS: &[DemoStep<DemoWorld>] = &[
+    DemoStep {
         name: "audit-list",
         about: "who did what, the denied included",
         run: list,
     },
-    Step {
+    DemoStep {
         name: "audit-verify",
         about: "the log is whole, and the agent's key vouches for it",
         run: verify,
     },
-    Step {
+    DemoStep {
         name: "tamper-found",
         about: "one byte changed in a copy is found",
         run: tamper,
@@ -30,11 +30,11 @@ pub(super) const STEPS: &[Step<World>] = &[
 /// `debugctl audit verify`: the log does not verify.
 const EXIT_BROKEN: i32 = 6;
 
-fn folder(world: &World) -> PathBuf {
+fn folder(world: &DemoWorld) -> PathBuf {
     world.set().join("agent/audit")
 }
 
-fn list(world: &mut World) -> Result<(), Unexpected> {
+fn list(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let mut folder = folder(world);
     if world.is(Sabotage::LogNotWritten) {
         folder = copy(&folder, &world.scratch("emptied"))?;
@@ -54,7 +54,7 @@ fn list(world: &mut World) -> Result<(), Unexpected> {
     )
 }
 
-fn verify(world: &mut World) -> Result<(), Unexpected> {
+fn verify(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let mut inventory = world.set().join("inventory.json");
     if world.is(Sabotage::SignatureWrong) {
         let other = world.scratch("other");
@@ -81,7 +81,7 @@ fn verify(world: &mut World) -> Result<(), Unexpected> {
     check(verified, "`verified`, exit code 0", || said.all())
 }
 
-fn tamper(world: &mut World) -> Result<(), Unexpected> {
+fn tamper(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let copied = copy(&folder(world), &world.scratch("tampered"))?;
     let number = tampered(&copied, world.is(Sabotage::TamperForgotten))?;
     println!("record {number} of the copy now says INC-43 where it said INC-42");

@@ -13,9 +13,9 @@ mod world;
 
 use std::io::{self, IsTerminal};
 
-use engine::{Failed, Step};
+use engine::{DemoStep, StepFailed};
 use sabotage::Sabotage;
-use world::World;
+use world::DemoWorld;
 
 /// The options of the command line.
 #[derive(clap::Args)]
@@ -29,7 +29,7 @@ pub(crate) struct Options {
 }
 
 /// The scenario.
-fn scenario() -> Vec<Step<World>> {
+fn scenario() -> Vec<DemoStep<DemoWorld>> {
     [set_up::STEPS, steps::STEPS, log_steps::STEPS].concat()
 }
 
@@ -47,8 +47,8 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 }
 
 /// Plays the scenario and returns its world.
-fn play(options: &Options) -> Result<World, String> {
-    let mut world = World::new(options.sabotage, options.keep)?;
+fn play(options: &Options) -> Result<DemoWorld, String> {
+    let mut world = DemoWorld::new(options.sabotage, options.keep)?;
     let result = engine::play(&scenario(), &mut world);
     judge(options.sabotage, result)?;
     println!("\nall steps passed");
@@ -56,7 +56,7 @@ fn play(options: &Options) -> Result<World, String> {
 }
 
 /// Judges the outcome of the scenario, given the sabotage.
-fn judge(sabotage: Option<Sabotage>, result: Result<(), Failed>) -> Result<(), String> {
+fn judge(sabotage: Option<Sabotage>, result: Result<(), StepFailed>) -> Result<(), String> {
     let Some(sabotage) = sabotage else {
         return result.map_err(|failed| failed.to_string());
     };
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn each_sabotage_fails_the_demo_at_the_step_that_must_notice_it() {
         for sabotage in Sabotage::value_variants() {
-            let mut world = World::new(Some(*sabotage), false).unwrap();
+            let mut world = DemoWorld::new(Some(*sabotage), false).unwrap();
             match engine::play(&scenario(), &mut world) {
                 Ok(()) => panic!("{sabotage:?} went unnoticed"),
                 Err(failed) => assert_eq!(failed.step, sabotage.noticed_by(), "{sabotage:?}: {failed}"),
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_sabotage_never_ends_in_success() {
         let failed = |step| {
-            Err(Failed {
+            Err(StepFailed {
                 step,
                 unexpected: engine::expected("200", "418"),
             })

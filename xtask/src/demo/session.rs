@@ -11,9 +11,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
 
 /// An attached client, detached when dropped.
-pub(super) struct Session(Program);
+pub(super) struct AttachedTerminal(Program);
 
-impl Session {
+impl AttachedTerminal {
     /// Starts the client.
     pub(super) fn start(command: &mut Command) -> Result<Self, String> {
         let client = Program::start_typing(command).map_err(|e| format!("cannot start debugctl: {e}"))?;
@@ -53,8 +53,8 @@ pub(super) fn lease_number(text: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn sh(script: &str) -> Session {
-        Session::start(Command::new("sh").args(["-c", script])).unwrap()
+    fn sh(script: &str) -> AttachedTerminal {
+        AttachedTerminal::start(Command::new("sh").args(["-c", script])).unwrap()
     }
 
     #[test]

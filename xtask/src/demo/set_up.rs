@@ -1,31 +1,31 @@
 //! The steps before the first request: programs, certificates, the service.
 
-use super::engine::{Step, Unexpected, check};
+use super::engine::{DemoStep, Unexpected, check};
 use super::sabotage::Sabotage;
-use super::world::World;
+use super::world::DemoWorld;
 use crate::process::{PROGRAMS, cargo};
 use crate::progress;
 
 /// The steps, in order.
-pub(super) const STEPS: &[Step<World>] = &[
-    Step {
+pub(super) const STEPS: &[DemoStep<DemoWorld>] = &[
+    DemoStep {
         name: "build",
         about: "the service and the client",
         run: build,
     },
-    Step {
+    DemoStep {
         name: "certificates",
         about: "one command makes a working set; a second operator only looks on",
         run: certificates,
     },
-    Step {
+    DemoStep {
         name: "start",
         about: "the service, with the agent switched on by its environment",
         run: start,
     },
 ];
 
-fn build(world: &mut World) -> Result<(), Unexpected> {
+fn build(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let mut command = cargo();
     command.args(PROGRAMS).current_dir(&world.root);
     if world.is(Sabotage::ProgramMissing) {
@@ -37,7 +37,7 @@ fn build(world: &mut World) -> Result<(), Unexpected> {
     })
 }
 
-fn certificates(world: &mut World) -> Result<(), Unexpected> {
+fn certificates(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let set = world.set();
     let role = if world.is(Sabotage::RoleMisspelt) {
         "on call!"
@@ -65,7 +65,7 @@ fn certificates(world: &mut World) -> Result<(), Unexpected> {
     Ok(())
 }
 
-fn issue(world: &World, operator: &str, role: &str) -> Result<(), Unexpected> {
+fn issue(world: &DemoWorld, operator: &str, role: &str) -> Result<(), Unexpected> {
     let mut command = world.program("debugctl");
     command
         .args(["certs", "issue"])
@@ -75,7 +75,7 @@ fn issue(world: &World, operator: &str, role: &str) -> Result<(), Unexpected> {
     check(said.code == Some(0), "a certificate", || said.all())
 }
 
-fn start(world: &mut World) -> Result<(), Unexpected> {
+fn start(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let started = world.start_service(!world.is(Sabotage::AgentOff));
     check(
         started.is_ok(),

@@ -3,77 +3,77 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::engine::{Step, Unexpected, check, expected};
+use super::engine::{DemoStep, Unexpected, check, expected};
 use super::sabotage::Sabotage;
-use super::session::{Session, lease_number};
-use super::world::{Lease, World};
+use super::session::{AttachedTerminal, lease_number};
+use super::world::{DemoLease, DemoWorld};
 use crate::process::{POLL, Said, shown};
 use crate::scratch::free_address;
 use debug_kit::{SLACK_SIGN, SLACK_TOKEN, http};
 
 /// The steps, in order.
-pub(super) const STEPS: &[Step<World>] = &[
-    Step {
+pub(super) const STEPS: &[DemoStep<DemoWorld>] = &[
+    DemoStep {
         name: "healthcheck-ok",
         about: "the service is well",
         run: healthcheck_ok,
     },
-    Step {
+    DemoStep {
         name: "attach",
         about: "alice attaches over mutual TLS",
         run: attach,
     },
-    Step {
+    DemoStep {
         name: "read-config",
         about: "the configuration of the running process",
         run: read_config,
     },
-    Step {
+    DemoStep {
         name: "secret-opaque",
         about: "a secret is not printed",
         run: secret_opaque,
     },
-    Step {
+    DemoStep {
         name: "patch-refused-in-observe",
         about: "a session changes nothing at first",
         run: refused_in_observe,
     },
-    Step {
+    DemoStep {
         name: "change-and-patch",
         about: "the health check becomes a teapot, for 5 seconds",
         run: change_and_patch,
     },
-    Step {
+    DemoStep {
         name: "teapot-418",
         about: "the patch answers",
         run: teapot,
     },
-    Step {
+    DemoStep {
         name: "teapot-warning-in-service-log",
         about: "the patch's warning is in the service's log",
         run: warning,
     },
-    Step {
+    DemoStep {
         name: "other-route-unaffected",
         about: "another route answers as before",
         run: other_route,
     },
-    Step {
+    DemoStep {
         name: "same-process",
         about: "nothing was restarted",
         run: same_process,
     },
-    Step {
+    DemoStep {
         name: "deadline-reverts",
         about: "nobody confirms, so the original is back in time",
         run: deadline,
     },
-    Step {
+    DemoStep {
         name: "function-point",
         about: "a function is patched, and reverted by hand",
         run: function_point,
     },
-    Step {
+    DemoStep {
         name: "viewer-denied",
         about: "vera may look, and change nothing",
         run: viewer_denied,
@@ -96,7 +96,7 @@ const CHANGE: &[&str] = &["--change", "--reason", "INC-42 healthcheck flaps", "-
 /// The deadline for a line to reach the log of the service.
 const LOG_LIMIT: Duration = Duration::from_secs(15);
 
-fn healthcheck_ok(world: &mut World) -> Result<(), Unexpected> {
+fn healthcheck_ok(world: &mut DemoWorld) -> Result<(), Unexpected> {
     if world.is(Sabotage::NobodyListens) {
         world.service()?.http = free_address()?;
     }
@@ -109,7 +109,7 @@ fn healthcheck_ok(world: &mut World) -> Result<(), Unexpected> {
     })
 }
 
-fn attach(world: &mut World) -> Result<(), Unexpected> {
+fn attach(world: &mut DemoWorld) -> Result<(), Unexpected> {
     // The agent verifies its log before it listens, on a thread of its own, and the service does not wait for it.
     let not_yet = |said: &Said| said.code == Some(EXIT_CONNECT);
     let said = world.eval_once("alice", "info()", not_yet, ATTACH_LIMIT)?;
@@ -117,7 +117,7 @@ fn attach(world: &mut World) -> Result<(), Unexpected> {
     check(attached, "the agent of dienstplan to answer", || said.all())
 }
 
-fn read_config(world: &mut World) -> Result<(), Unexpected> {
+fn read_config(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let said = world.eval("alice", "config.db.host", &[])?;
     check(
         said.code == Some(0) && said.out.trim() == "\"localhost\"",
@@ -126,7 +126,7 @@ fn read_config(world: &mut World) -> Result<(), Unexpected> {
     )
 }
 
-fn secret_opaque(world: &mut World) -> Result<(), Unexpected> {
+fn secret_opaque(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let (operator, code) = if world.is(Sabotage::SecretShown) {
         ("lea", r#"reveal("config.slack.token")"#)
     } else {
@@ -138,7 +138,7 @@ fn secret_opaque(world: &mut World) -> Result<(), Unexpected> {
     check(opaque, "‹secret …› and nothing of the token", || said.all())
 }
 
-fn refused_in_observe(world: &mut World) -> Result<(), Unexpected> {
+fn refused_in_observe(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let options = if world.is(Sabotage::ModeChanged) {
         CHANGE
     } else {
@@ -152,7 +152,7 @@ fn refused_in_observe(world: &mut World) -> Result<(), Unexpected> {
 }
 
 /// The README's patch.
-fn teapot_patch(world: &World) -> String {
+fn teapot_patch(world: &DemoWorld) -> String {
     let warning = r#"log_warn("a china teapot revolving about the sun"); "#;
     let warning = if world.is(Sabotage::WarningLeftOut) {
         ""
@@ -168,18 +168,18 @@ fn teapot_patch(world: &World) -> String {
     format!(r##"patch("GET /api/healthcheck", |req| {body}, #{{ ttl: "{ttl}" }})"##)
 }
 
-fn change_and_patch(world: &mut World) -> Result<(), Unexpected> {
+fn change_and_patch(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let target = world.agent.to_string();
     let mut command = world.debugctl("alice");
     println!("$ {}", shown(command.args(["attach", &target])));
-    let mut session = Session::start(&mut command)?;
+    let mut session = AttachedTerminal::start(&mut command)?;
     if !world.is(Sabotage::ChangeForgotten) {
         // Its answer may arrive with that of the next line.
         session.ask(":change INC-42 healthcheck flaps", |_| true)?;
     }
     let asked = Instant::now();
     let id = patch(&mut session, &teapot_patch(world))?;
-    world.teapot = Some(Lease {
+    world.teapot = Some(DemoLease {
         id,
         asked,
         seen: Instant::now(),
@@ -192,7 +192,7 @@ fn change_and_patch(world: &mut World) -> Result<(), Unexpected> {
 }
 
 /// Patches in a session. Returns the number of the lease.
-fn patch(session: &mut Session, code: &str) -> Result<u64, Unexpected> {
+fn patch(session: &mut AttachedTerminal, code: &str) -> Result<u64, Unexpected> {
     let answered = session.ask(code, |said| {
         lease_number(said).is_some() || said.contains("denied")
     });
@@ -200,13 +200,13 @@ fn patch(session: &mut Session, code: &str) -> Result<u64, Unexpected> {
     lease_number(&said).ok_or_else(|| expected("a line `lease N: …`", said))
 }
 
-fn teapot(world: &mut World) -> Result<(), Unexpected> {
+fn teapot(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let answer = world.healthcheck()?;
     let teapot = answer.status == 418 && answer.body == r#"{"status":"I'm a teapot"}"#;
     check(teapot, "418 and {\"status\":\"I'm a teapot\"}", || answer.shown())
 }
 
-fn warning(world: &mut World) -> Result<(), Unexpected> {
+fn warning(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let service = world.service()?;
     let teapot = |line: &&str| line.contains("a china teapot revolving about the sun");
     let line = service
@@ -219,7 +219,7 @@ fn warning(world: &mut World) -> Result<(), Unexpected> {
     })
 }
 
-fn other_route(world: &mut World) -> Result<(), Unexpected> {
+fn other_route(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let secret = if world.is(Sabotage::SignedByAnother) {
         "another secret"
     } else {
@@ -230,7 +230,7 @@ fn other_route(world: &mut World) -> Result<(), Unexpected> {
     check(right, "the challenge", || answer.shown())
 }
 
-fn same_process(world: &mut World) -> Result<(), Unexpected> {
+fn same_process(world: &mut DemoWorld) -> Result<(), Unexpected> {
     if world.is(Sabotage::ServiceRestarted) {
         world.services.clear();
         world.start_service(true)?;
@@ -246,7 +246,7 @@ fn same_process(world: &mut World) -> Result<(), Unexpected> {
     )
 }
 
-fn deadline(world: &mut World) -> Result<(), Unexpected> {
+fn deadline(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let lease = world
         .teapot
         .take()
@@ -282,7 +282,7 @@ fn deadline(world: &mut World) -> Result<(), Unexpected> {
 const WHO: &str =
     r#"{"type":"event_callback","event":{"type":"app_mention","channel":"C1","text":"<@U0LAN0Z89> who"}}"#;
 
-fn function_point(world: &mut World) -> Result<(), Unexpected> {
+fn function_point(world: &mut DemoWorld) -> Result<(), Unexpected> {
     let mut session = world
         .session
         .take()
@@ -305,13 +305,13 @@ fn function_point(world: &mut World) -> Result<(), Unexpected> {
     Ok(())
 }
 
-fn check_next(world: &mut World, person: &str) -> Result<(), Unexpected> {
+fn check_next(world: &mut DemoWorld, person: &str) -> Result<(), Unexpected> {
     let answer = world.event(WHO, SLACK_SIGN)?;
     let wanted = format!("next is {person}");
     check(answer.body.contains(&wanted), &wanted, || answer.shown())
 }
 
-fn viewer_denied(world: &mut World) -> Result<(), Unexpected> {
+fn viewer_denied(world: &mut DemoWorld) -> Result<(), Unexpected> {
     for code in [teapot_patch(world).as_str(), r#"set("config.server.port", 9090)"#] {
         let said = world.eval("vera", code, CHANGE)?;
         let denied = said.code == Some(EXIT_DENIED) && said.err.contains("denied");

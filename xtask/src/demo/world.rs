@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::sabotage::Sabotage;
-use super::session::Session;
+use super::session::AttachedTerminal;
 use crate::process::{self, POLL, Said, finish, quoted, shown};
 use crate::scratch::{Folder, free_address};
 use debug_kit::http::{self, Answer};
@@ -22,14 +22,14 @@ pub(super) const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(12);
 
 /// The running service, stopped when dropped.
-pub(super) struct Service {
+pub(super) struct DemoService {
     pub(super) program: Program,
     /// Its HTTP address.
     pub(super) http: SocketAddr,
 }
 
 /// A change that the demo has made.
-pub(super) struct Lease {
+pub(super) struct DemoLease {
     /// Its number.
     pub(super) id: u64,
     /// The time before the request for it.
@@ -39,27 +39,27 @@ pub(super) struct Lease {
 }
 
 /// The state of the demo, for its steps.
-pub(super) struct World {
+pub(super) struct DemoWorld {
     sabotage: Option<Sabotage>,
     /// The folder of the workspace.
     pub(super) root: PathBuf,
     programs: PathBuf,
     // In the order in which they must end: the session leaves, the service stops, the folder is removed.
     /// The session in which the changes are made.
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<AttachedTerminal>,
     /// The running service; with some sabotages, a second one before it.
-    pub(super) services: Vec<Service>,
+    pub(super) services: Vec<DemoService>,
     /// The process id at the beginning of the demo.
     pub(super) pid: u32,
     /// The patch of the health check.
-    pub(super) teapot: Option<Lease>,
+    pub(super) teapot: Option<DemoLease>,
     /// The agent's address.
     pub(super) agent: SocketAddr,
     operator: &'static str,
     folder: Folder,
 }
 
-impl World {
+impl DemoWorld {
     pub(super) fn new(sabotage: Option<Sabotage>, keep: bool) -> Result<Self, String> {
         let root = process::root()?;
         Ok(Self {
@@ -208,12 +208,12 @@ impl World {
             .ends_within(STOP_LIMIT);
         let http = program.wait_for(listening_on)?;
         print!("{}", program.said());
-        self.services.push(Service { program, http });
+        self.services.push(DemoService { program, http });
         Ok(())
     }
 
     /// The service that was started last.
-    pub(super) fn service(&mut self) -> Result<&mut Service, String> {
+    pub(super) fn service(&mut self) -> Result<&mut DemoService, String> {
         self.services
             .last_mut()
             .ok_or_else(|| "the service is not running".into())

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use super::Place;
+use super::Checkout;
 use super::source::{files_below, read, rust_code};
 
 /// The folders, each the source of one crate.
@@ -37,10 +37,10 @@ type Imports = BTreeMap<Module, BTreeSet<Module>>;
 ///
 /// # Errors
 /// Names the files of each circle, and what they import of each other.
-pub(super) fn check(place: &Place) -> Result<(), String> {
+pub(super) fn check(checkout: &Checkout) -> Result<(), String> {
     let mut found = Vec::new();
     for folder in FOLDERS {
-        let sources = sources(&place.root.join(folder))?;
+        let sources = sources(&checkout.root.join(folder))?;
         let circle = in_circles(imports_of_all(&sources));
         found.extend(circle.iter().map(|(module, imports)| {
             let imports: Vec<String> = imports.iter().map(|module| module.join("::")).collect();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::source::{files_below, has_word, read, rust_code};
-use super::{Place, circles};
+use super::{Checkout, circles};
 
 /// The folders, and the headings of their tables.
 const FLOORED: [(&str, &str); 2] = [
@@ -31,14 +31,14 @@ type Floors = BTreeMap<String, u32>;
 /// # Errors
 /// Names each import that goes up or sideways: file, line, and the two floors; each use of a script language below it; each circle of
 /// files; and a reading list that is too long.
-pub(super) fn check(place: &Place) -> Result<(), String> {
-    let rules = read(&place.root.join("ARCHITECTURE.md"))?;
+pub(super) fn check(checkout: &Checkout) -> Result<(), String> {
+    let rules = read(&checkout.root.join("ARCHITECTURE.md"))?;
     let mut found = Vec::new();
     for (folder, heading) in FLOORED {
-        found.extend(wrong_in(&place.root, folder, &floors(&rules, heading)?)?);
+        found.extend(wrong_in(&checkout.root, folder, &floors(&rules, heading)?)?);
     }
-    found.extend(circles::check(place).err());
-    found.extend(reading(&place.root, &rules).err());
+    found.extend(circles::check(checkout).err());
+    found.extend(reading(&checkout.root, &rules).err());
     if found.is_empty() {
         Ok(())
     } else {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Place, hosts};
+use super::{Checkout, hosts};
 use crate::process::{finish, in_path, pass_through};
 
 /// A tool, its Debian package, and what it checks.
@@ -106,12 +106,12 @@ const WATCHED: &[&str] = &[
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 /// Checks that the single-threaded host makes the same calls whether or not it starts the agent, while the agent is inert.
-pub(super) fn check_system_calls(place: &Place) -> Result<(), String> {
+pub(super) fn check_system_calls(checkout: &Checkout) -> Result<(), String> {
     let name = "single-thread";
-    hosts::build(place, name, false)?;
-    let without = traced(place, name)?;
-    hosts::build(place, name, true)?;
-    let with = traced(place, name)?;
+    hosts::build(checkout, name, false)?;
+    let without = traced(checkout, name)?;
+    hosts::build(checkout, name, true)?;
+    let with = traced(checkout, name)?;
     println!("{without:?}");
     if without.get("socket").is_none_or(|count| *count == 0) {
         return Err(format!(
@@ -126,9 +126,9 @@ pub(super) fn check_system_calls(place: &Place) -> Result<(), String> {
 }
 
 /// Traces the host from its start to the end of the only request that it answers.
-fn traced(place: &Place, name: &str) -> Result<BTreeMap<&'static str, usize>, String> {
-    let file = place.target.join("hosts-strace.txt");
-    let host = hosts::program(place, name);
+fn traced(checkout: &Checkout, name: &str) -> Result<BTreeMap<&'static str, usize>, String> {
+    let file = checkout.target.join("hosts-strace.txt");
+    let host = hosts::program(checkout, name);
     let mut command = Command::new("strace");
     command
         .args(["-f", "-e", &format!("trace={}", WATCHED.join(",")), "-o"])

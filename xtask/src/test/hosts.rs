@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Place;
+use super::Checkout;
 use crate::process::{POLL, PROGRAMS, Said, cargo, end_of, finish, pass_through, shown};
 use crate::scratch::{Folder, free_address};
 
@@ -53,33 +53,33 @@ pub(crate) fn run_named(names: &[String], lock: bool) -> Result<(), String> {
     {
         return Err(format!("no host is named `{name}`"));
     }
-    let place = Place::find()?;
+    let checkout = Checkout::find()?;
     let mut chosen = HOSTS
         .iter()
         .filter(|host| names.is_empty() || names.iter().any(|name| name == host.name));
     chosen.try_for_each(|host| {
         if lock {
-            write_lock(&place, host)
+            write_lock(&checkout, host)
         } else {
-            check(&place, host)
+            check(&checkout, host)
         }
     })
 }
 
-pub(super) fn run_all(place: &Place) -> Result<(), String> {
-    HOSTS.iter().try_for_each(|host| check(place, host))
+pub(super) fn run_all(checkout: &Checkout) -> Result<(), String> {
+    HOSTS.iter().try_for_each(|host| check(checkout, host))
 }
 
 /// Checks that a host's output is the same without the agent, with the agent inert, and with an agent that refuses to start
 /// because its configuration does not exist.
-fn check(place: &Place, host: &Host) -> Result<(), String> {
+fn check(checkout: &Checkout, host: &Host) -> Result<(), String> {
     println!("{}: {}", host.name, host.about);
-    pass_through(&mut cargo_for(place, host.name, &["fmt", "--check"]))?;
-    build(place, host.name, false)?;
-    let without = run(place, host.name, |_| ())?;
-    build(place, host.name, true)?;
-    let inert = run(place, host.name, |_| ())?;
-    let refused = run(place, host.name, |command| {
+    pass_through(&mut cargo_for(checkout, host.name, &["fmt", "--check"]))?;
+    build(checkout, host.name, false)?;
+    let without = run(checkout, host.name, |_| ())?;
+    build(checkout, host.name, true)?;
+    let inert = run(checkout, host.name, |_| ())?;
+    let refused = run(checkout, host.name, |command| {
         command
             .env("DEBUG_AGENT", "1")
             .env("DEBUG_AGENT_CONFIG", "does-not-exist.toml");
@@ -102,7 +102,7 @@ fn check(place: &Place, host: &Host) -> Result<(), String> {
     same("with the agent refused", &refused)?;
     println!("  the same without the agent, with the agent inert, and with one that refuses to start");
     if host.lingers {
-        answers(place, host)
+        answers(checkout, host)
     } else {
         Ok(())
     }
@@ -115,12 +115,12 @@ const EVAL: (&str, &str) = ("6 * 7", "42\n");
 
 /// Starts the agent in the last built host, with a set that `debugctl certs init` wrote, and evaluates code, so that the host's
 /// TLS provider makes the handshake.
-fn answers(place: &Place, host: &Host) -> Result<(), String> {
-    pass_through(place.cargo(PROGRAMS).arg("--quiet"))?;
+fn answers(checkout: &Checkout, host: &Host) -> Result<(), String> {
+    pass_through(checkout.cargo(PROGRAMS).arg("--quiet"))?;
     let folder = Folder::new(false)?;
     let (set, address) = (folder.path.join("set"), free_address()?.to_string());
     let debugctl = |args: &[&str]| {
-        let mut command = Command::new(place.target.join("debug/debugctl"));
+        let mut command = Command::new(checkout.target.join("debug/debugctl"));
         command
             .args(args)
             .env("HOME", &folder.path)
@@ -145,11 +145,11 @@ fn answers(place: &Place, host: &Host) -> Result<(), String> {
     if said.code != Some(0) {
         return Err(said.all());
     }
-    let mut command = program(place, host.name);
+    let mut command = program(checkout, host.name);
     command
         .env("DEBUG_AGENT", "1")
         .env("DEBUG_AGENT_CONFIG", set.join("agent/agent.toml"));
-    let mut running = Running(command.stdin(Stdio::piped()).spawn().map_err(|e| e.to_string())?);
+    let mut running = RunningHost(command.stdin(Stdio::piped()).spawn().map_err(|e| e.to_string())?);
     let start = Instant::now();
     loop {
         let said = debugctl(&["eval", &address, EVAL.0])?;
@@ -179,9 +179,9 @@ fn answers(place: &Place, host: &Host) -> Result<(), String> {
 }
 
 /// A host, killed when dropped.
-struct Running(Child);
+struct RunningHost(Child);
 
-impl Drop for Running {
+impl Drop for RunningHost {
     fn drop(&mut self) {
         // It may have ended since: then there is nothing to kill.
         let _ = self.0.kill();
@@ -190,13 +190,17 @@ impl Drop for Running {
 }
 
 /// Writes the lock file of a host from ours, so that all hosts are built from the same versions.
-fn write_lock(place: &Place, host: &Host) -> Result<(), String> {
-    let lock = place.root.join("tests/hosts").join(host.name).join("Cargo.lock");
-    fs::copy(place.root.join("Cargo.lock"), &lock)
+fn write_lock(checkout: &Checkout, host: &Host) -> Result<(), String> {
+    let lock = checkout
+        .root
+        .join("tests/hosts")
+        .join(host.name)
+        .join("Cargo.lock");
+    fs::copy(checkout.root.join("Cargo.lock"), &lock)
         .map_err(|e| format!("cannot write {}: {e}", lock.display()))?;
     // Drops the packages that the host does not use.
     pass_through(&mut cargo_for(
-        place,
+        checkout,
         host.name,
         &["update", "--quiet", "--workspace"],
     ))
@@ -204,9 +208,9 @@ fn write_lock(place: &Place, host: &Host) -> Result<(), String> {
 
 /// Builds a host into the folder of our workspace. Its profile is ours, too, which `.cargo/config.toml` has: so a package that both
 /// use with the same features is built once.
-pub(super) fn build(place: &Place, name: &str, agent: bool) -> Result<(), String> {
-    let mut command = cargo_for(place, name, &["build", "--quiet", "--locked"]);
-    command.arg("--target-dir").arg(&place.target);
+pub(super) fn build(checkout: &Checkout, name: &str, agent: bool) -> Result<(), String> {
+    let mut command = cargo_for(checkout, name, &["build", "--quiet", "--locked"]);
+    command.arg("--target-dir").arg(&checkout.target);
     if agent {
         command.args(["--features", "agent"]);
     }
@@ -214,27 +218,27 @@ pub(super) fn build(place: &Place, name: &str, agent: bool) -> Result<(), String
 }
 
 /// Cargo for the workspace of a host.
-fn cargo_for(place: &Place, name: &str, args: &[&str]) -> Command {
+fn cargo_for(checkout: &Checkout, name: &str, args: &[&str]) -> Command {
     let mut command = cargo();
     let manifest = Path::new("tests/hosts").join(name).join("Cargo.toml");
     command
         .args(args)
         .arg("--manifest-path")
         .arg(manifest)
-        .current_dir(&place.root);
+        .current_dir(&checkout.root);
     command
 }
 
 /// The program that was built last.
-pub(super) fn program(place: &Place, name: &str) -> Command {
-    let mut command = Command::new(place.target.join("debug").join(name));
+pub(super) fn program(checkout: &Checkout, name: &str) -> Command {
+    let mut command = Command::new(checkout.target.join("debug").join(name));
     command.env_remove("DEBUG_AGENT").env_remove("DEBUG_AGENT_CONFIG");
     command
 }
 
 /// Runs the program that was built last and expects its `ok`.
-fn run(place: &Place, name: &str, prepare: impl FnOnce(&mut Command)) -> Result<Said, String> {
-    let mut command = program(place, name);
+fn run(checkout: &Checkout, name: &str, prepare: impl FnOnce(&mut Command)) -> Result<Said, String> {
+    let mut command = program(checkout, name);
     prepare(&mut command);
     let said = finish(&mut command, RUN_LIMIT)?;
     is_ok(name, &said).then_some(()).ok_or_else(|| {

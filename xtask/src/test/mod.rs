@@ -14,13 +14,13 @@ use std::time::{Duration, Instant};
 use crate::process::{self, cargo, pass_through};
 
 /// A named part of the check.
-struct Step {
+struct TestStep {
     name: &'static str,
-    run: fn(&Place) -> Result<(), String>,
+    run: fn(&Checkout) -> Result<(), String>,
 }
 
 /// Where the check runs.
-pub(crate) struct Place {
+pub(crate) struct Checkout {
     /// The folder of our workspace.
     pub(crate) root: PathBuf,
     /// The folder into which cargo builds.
@@ -32,7 +32,7 @@ pub(crate) struct Place {
 /// The environment variable and its value for a long run of random lease histories; the tests read it.
 const LONG: (&str, &str) = ("DEBUG_TESTS_HISTORIES", "10000");
 
-impl Place {
+impl Checkout {
     pub(crate) fn find() -> Result<Self, String> {
         let root = process::root()?;
         Ok(Self {
@@ -53,30 +53,30 @@ impl Place {
 }
 
 /// The checks that need only cargo, a C compiler and the programs of every Linux.
-const CORE: &[Step] = &[
-    Step {
+const CORE: &[TestStep] = &[
+    TestStep {
         name: "system",
         run: |_| foreign::check_system(),
     },
-    Step {
+    TestStep {
         name: "fmt",
-        run: |place| pass_through(&mut place.cargo(&["fmt", "--all", "--check"])),
+        run: |checkout| pass_through(&mut checkout.cargo(&["fmt", "--all", "--check"])),
     },
-    Step {
+    TestStep {
         name: "source",
         run: source::check_words,
     },
-    Step {
+    TestStep {
         name: "floors",
         run: floors::check,
     },
-    Step {
+    TestStep {
         name: "features",
         run: source::check_features,
     },
-    Step {
+    TestStep {
         name: "clippy",
-        run: |place| {
+        run: |checkout| {
             let args = [
                 "clippy",
                 "--workspace",
@@ -86,25 +86,25 @@ const CORE: &[Step] = &[
                 "-D",
                 "warnings",
             ];
-            pass_through(&mut place.cargo(&args))
+            pass_through(&mut checkout.cargo(&args))
         },
     },
-    Step {
+    TestStep {
         name: "without",
         run: check_without_features,
     },
-    Step {
+    TestStep {
         name: "doc",
-        run: |place| {
-            let mut command = place.cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
+        run: |checkout| {
+            let mut command = checkout.cargo(&["doc", "--workspace", "--no-deps", "--locked"]);
             pass_through(command.env("RUSTDOCFLAGS", "-D warnings"))
         },
     },
-    Step {
+    TestStep {
         name: "test",
         run: suite::run,
     },
-    Step {
+    TestStep {
         name: "hosts",
         run: hosts::run_all,
     },
@@ -119,7 +119,7 @@ const FEWER: [&str; 4] = [
 ];
 
 /// Checks the library with fewer features than the workspace uses: a disabled feature may cause no warning.
-fn check_without_features(place: &Place) -> Result<(), String> {
+fn check_without_features(checkout: &Checkout) -> Result<(), String> {
     FEWER.iter().try_for_each(|features| {
         let package = [
             "clippy",
@@ -129,23 +129,23 @@ fn check_without_features(place: &Place) -> Result<(), String> {
             "--locked",
             "--no-default-features",
         ];
-        let mut command = place.cargo(&package);
+        let mut command = checkout.cargo(&package);
         pass_through(command.args(["--features", features, "--", "-D", "warnings"]))
     })
 }
 
 /// The checks with tools besides cargo's.
-const FOREIGN: &[Step] = &[
-    Step {
+const FOREIGN: &[TestStep] = &[
+    TestStep {
         name: "tools",
         run: |_| foreign::provide_tools(),
     },
-    Step {
+    TestStep {
         name: "strace",
         run: foreign::check_system_calls,
     },
     // A short run: it checks that the targets pass on known inputs. A search for new faults takes longer.
-    Step {
+    TestStep {
         name: "fuzz",
         run: |_| crate::fuzz::run(&[], 5),
     },
@@ -160,13 +160,13 @@ pub(crate) fn run(names: &[String], core: bool, long: bool) -> Result<(), String
     if let Some(name) = names.iter().find(|name| !all().any(|step| step.name == *name)) {
         return Err(format!("no step is named `{name}`"));
     }
-    let place = Place {
+    let checkout = Checkout {
         long,
-        ..Place::find()?
+        ..Checkout::find()?
     };
     let chosen = CORE.iter().chain(FOREIGN.iter().filter(|_| !core));
     let chosen = chosen.filter(|step| names.is_empty() || names.iter().any(|name| name == step.name));
-    let times = play(chosen, &place)?;
+    let times = play(chosen, &checkout)?;
     let partly = if core || !names.is_empty() {
         "; others were left out"
     } else {
@@ -176,12 +176,12 @@ pub(crate) fn run(names: &[String], core: bool, long: bool) -> Result<(), String
     Ok(())
 }
 
-fn play<'a>(steps: impl Iterator<Item = &'a Step>, place: &Place) -> Result<String, String> {
+fn play<'a>(steps: impl Iterator<Item = &'a TestStep>, checkout: &Checkout) -> Result<String, String> {
     let mut times = String::new();
     for step in steps {
         println!("\n== {}", step.name);
         let start = Instant::now();
-        let result = (step.run)(place);
+        let result = (step.run)(checkout);
         let line = format!("{:<9} {:>7}\n", step.name, seconds(start.elapsed()));
         print!("== {line}");
         result.map_err(|e| format!("test failed at step \"{}\": {e}", step.name))?;
@@ -198,23 +198,23 @@ fn seconds(duration: Duration) -> String {
 mod tests {
     use super::*;
 
-    const GOOD: Step = Step {
+    const GOOD: TestStep = TestStep {
         name: "good",
         run: |_| Ok(()),
     };
-    const BAD: Step = Step {
+    const BAD: TestStep = TestStep {
         name: "bad",
         run: |_| Err("expected 1, saw 2".into()),
     };
-    const UNREACHED: Step = Step {
+    const UNREACHED: TestStep = TestStep {
         name: "unreached",
         run: |_| Err("reached".into()),
     };
 
-    fn check(steps: &[Step]) -> Result<String, String> {
+    fn check(steps: &[TestStep]) -> Result<String, String> {
         play(
             steps.iter(),
-            &Place {
+            &Checkout {
                 root: PathBuf::new(),
                 target: PathBuf::new(),
                 long: false,

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use super::Place;
+use super::Checkout;
 use crate::process::{cargo, finish, shown};
 
 /// A forbidden word.
-struct Word {
+struct ForbiddenWord {
     /// The whole word, outside comments.
     word: &'static str,
     /// Why it is forbidden.
@@ -15,16 +15,16 @@ struct Word {
 }
 
 /// The forbidden words. `xtask` and `tests` may contain them, since they have to name them.
-const WORDS: &[Word] = &[
-    Word {
+const WORDS: &[ForbiddenWord] = &[
+    ForbiddenWord {
         word: "unsafe",
         why: "nothing we do needs it, and a service that forbids it can use all of the agent",
     },
-    Word {
+    ForbiddenWord {
         word: "allow_unknown_revocation_status",
         why: "a certificate that no CRL speaks about would pass as not revoked",
     },
-    Word {
+    ForbiddenWord {
         word: "tls12",
         why: "TLS 1.3 only: 1.2 would bring renegotiation, resumption and weaker suites",
     },
@@ -84,11 +84,11 @@ const SKIPPED: &[&str] = &["target", ".git"];
 ///
 /// # Errors
 /// Names each occurrence: file, line and reason.
-pub(super) fn check_words(place: &Place) -> Result<(), String> {
+pub(super) fn check_words(checkout: &Checkout) -> Result<(), String> {
     let mut found = Vec::new();
     let mut count = 0;
     for name in CRATES {
-        let folder = place.root.join(name);
+        let folder = checkout.root.join(name);
         let mut files = files_below(&folder.join("src"))?;
         files.push(folder.join("Cargo.toml"));
         for file in files
@@ -98,14 +98,14 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
             count += 1;
             let is_rust = file.extension().is_some_and(|e| e == "rs");
             let words = forbidden_words(&read(file)?, if is_rust { rust_code } else { toml_code });
-            found.extend(words.into_iter().map(|told| at(place, file, &told)));
+            found.extend(words.into_iter().map(|told| at(checkout, file, &told)));
         }
     }
-    for file in files_below(&place.root)? {
+    for file in files_below(&checkout.root)? {
         found.extend(
-            machine_paths(place, &read(&file)?)
+            machine_paths(checkout, &read(&file)?)
                 .into_iter()
-                .map(|told| at(place, &file, &told)),
+                .map(|told| at(checkout, &file, &told)),
         );
     }
     println!("{count} files of ours, {} words", WORDS.len());
@@ -127,7 +127,7 @@ pub(super) fn check_words(place: &Place) -> Result<(), String> {
 ///
 /// # Errors
 /// Names each feature that is on, and why it must be off.
-pub(super) fn check_features(place: &Place) -> Result<(), String> {
+pub(super) fn check_features(checkout: &Checkout) -> Result<(), String> {
     let mut found = Vec::new();
     for Feature {
         package,
@@ -148,7 +148,7 @@ pub(super) fn check_features(place: &Place) -> Result<(), String> {
             "none",
         ]);
         let said = finish(
-            command.args(["-i", package]).current_dir(&place.root),
+            command.args(["-i", package]).current_dir(&checkout.root),
             std::time::Duration::MAX,
         )?;
         // If nothing uses the package, cargo exits with another code: then the table is out of date.
@@ -172,10 +172,10 @@ fn has_feature(tree: &str, package: &str, feature: &str) -> bool {
     tree.lines().any(|l| l.trim_end_matches(" (*)") == line)
 }
 
-fn at(place: &Place, file: &Path, told: &str) -> String {
+fn at(checkout: &Checkout, file: &Path, told: &str) -> String {
     format!(
         "{}: {told}",
-        file.strip_prefix(&place.root).unwrap_or(file).display()
+        file.strip_prefix(&checkout.root).unwrap_or(file).display()
     )
 }
 
@@ -183,7 +183,7 @@ fn forbidden_words(source: &str, code_of: fn(&str) -> String) -> Vec<String> {
     let mut found = Vec::new();
     for (index, line) in source.lines().enumerate() {
         let code = code_of(line);
-        for Word { word, why } in WORDS.iter().filter(|w| has_word(&code, w.word)) {
+        for ForbiddenWord { word, why } in WORDS.iter().filter(|w| has_word(&code, w.word)) {
             found.push(format!("line {}: `{word}`: {why}", index + 1));
         }
     }
@@ -212,11 +212,11 @@ pub(super) fn has_word(code: &str, word: &str) -> bool {
 }
 
 /// Occurrences of paths that only exist on this machine: those of the workspace and of the home folder.
-fn machine_paths(place: &Place, text: &str) -> Vec<String> {
+fn machine_paths(checkout: &Checkout, text: &str) -> Vec<String> {
     let home = env::var_os("HOME")
         .map(PathBuf::from)
         .filter(|home| home.components().count() > 1);
-    let paths = [Some(place.root.clone()), home].into_iter().flatten();
+    let paths = [Some(checkout.root.clone()), home].into_iter().flatten();
     let mut found = Vec::new();
     for path in paths.map(|path| format!("{}/", path.display())) {
         for (index, _) in text.lines().enumerate().filter(|(_, line)| has_path(line, &path)) {
@@ -301,17 +301,17 @@ mod tests {
 
     #[test]
     fn a_path_of_this_machine_is_found() {
-        let place = Place {
+        let checkout = Checkout {
             root: "/somewhere/else".into(),
             target: PathBuf::new(),
             long: false,
         };
         assert_eq!(
-            machine_paths(&place, "a\nsee /somewhere/else/agent\n"),
+            machine_paths(&checkout, "a\nsee /somewhere/else/agent\n"),
             ["line 2: a path of this machine"]
         );
-        assert_eq!(machine_paths(&place, "file:///somewhere/else/agent").len(), 1);
-        assert!(machine_paths(&place, "/somewhere/elsewhere").is_empty());
-        assert!(machine_paths(&place, "spiffe://a/somewhere/else/x").is_empty());
+        assert_eq!(machine_paths(&checkout, "file:///somewhere/else/agent").len(), 1);
+        assert!(machine_paths(&checkout, "/somewhere/elsewhere").is_empty());
+        assert!(machine_paths(&checkout, "spiffe://a/somewhere/else/x").is_empty());
     }
 }

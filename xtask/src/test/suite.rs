@@ -14,7 +14,7 @@ use std::{env, thread};
 
 use serde_json::Value;
 
-use super::{Place, seconds};
+use super::{Checkout, seconds};
 use crate::process::{PROGRAMS, end_of, finish, pass_through, shown};
 use crate::scratch::Folder;
 
@@ -40,7 +40,7 @@ struct Program {
 
 /// A test that has run.
 #[derive(Clone, Debug, PartialEq)]
-struct Outcome {
+struct SuiteOutcome {
     /// Program and test.
     name: String,
     time: Duration,
@@ -52,12 +52,12 @@ struct Outcome {
 ///
 /// # Errors
 /// Names every test that failed.
-pub(super) fn run(place: &Place) -> Result<(), String> {
-    let programs = build(place)?;
-    pass_through(&mut place.cargo(PROGRAMS))?;
+pub(super) fn run(checkout: &Checkout) -> Result<(), String> {
+    let programs = build(checkout)?;
+    pass_through(&mut checkout.cargo(PROGRAMS))?;
     let folder = Folder::new(false)?;
     let start = Instant::now();
-    let outcomes = run_all(place, &programs, &folder.path);
+    let outcomes = run_all(checkout, &programs, &folder.path);
     println!(
         "{} tests of {} programs in {}",
         outcomes.len(),
@@ -66,13 +66,13 @@ pub(super) fn run(place: &Place) -> Result<(), String> {
     );
     print!("{}", slowest(&outcomes));
     let documented =
-        pass_through(&mut place.cargo(&["test", "--workspace", "--doc", "--locked", "--no-fail-fast"]));
+        pass_through(&mut checkout.cargo(&["test", "--workspace", "--doc", "--locked", "--no-fail-fast"]));
     verdict(&outcomes, documented.err())
 }
 
 /// Builds the test programs and asks each for its tests.
-fn build(place: &Place) -> Result<Vec<Program>, String> {
-    let mut command = place.cargo(&["test", "--workspace", "--locked", "--no-run"]);
+fn build(checkout: &Checkout) -> Result<Vec<Program>, String> {
+    let mut command = checkout.cargo(&["test", "--workspace", "--locked", "--no-run"]);
     command
         .args(["--message-format", "json-render-diagnostics"])
         .stderr(Stdio::inherit());
@@ -83,19 +83,19 @@ fn build(place: &Place) -> Result<Vec<Program>, String> {
     if !output.status.success() {
         return Err(format!("{} ended with {}", shown(&command), output.status));
     }
-    let mut programs = programs(&String::from_utf8_lossy(&output.stdout), &packages(place)?);
+    let mut programs = programs(&String::from_utf8_lossy(&output.stdout), &packages(checkout)?);
     if programs.is_empty() {
         return Err("cargo named no program with tests".into());
     }
     for program in &mut programs {
-        program.tests = tests_of(program, place)?;
+        program.tests = tests_of(program, checkout)?;
     }
     Ok(programs)
 }
 
 /// The packages of the workspace: their names, by their manifests.
-fn packages(place: &Place) -> Result<BTreeMap<String, String>, String> {
-    let mut command = place.cargo(&["metadata", "--format-version", "1", "--no-deps", "--locked"]);
+fn packages(checkout: &Checkout) -> Result<BTreeMap<String, String>, String> {
+    let mut command = checkout.cargo(&["metadata", "--format-version", "1", "--no-deps", "--locked"]);
     let said = finish(&mut command, Duration::MAX)?;
     let metadata: Value = serde_json::from_str(&said.out).map_err(|_| said.all())?;
     let packages = metadata["packages"].as_array().ok_or_else(|| said.all())?;
@@ -132,22 +132,22 @@ fn programs(messages: &str, packages: &BTreeMap<String, String>) -> Vec<Program>
 }
 
 /// A test program with the environment that cargo would give it.
-fn command(program: &Program, place: &Place) -> Command {
+fn command(program: &Program, checkout: &Checkout) -> Command {
     let mut command = Command::new(&program.executable);
     command
         .current_dir(&program.folder)
         .env("CARGO_MANIFEST_DIR", &program.folder)
         .env("CARGO_MANIFEST_PATH", program.folder.join("Cargo.toml"))
         .env("CARGO_PKG_NAME", &program.package)
-        .env(BUILT, place.target.join("debug"));
-    if place.long {
+        .env(BUILT, checkout.target.join("debug"));
+    if checkout.long {
         command.env(super::LONG.0, super::LONG.1);
     }
     command
 }
 
-fn tests_of(program: &Program, place: &Place) -> Result<Vec<String>, String> {
-    let mut command = command(program, place);
+fn tests_of(program: &Program, checkout: &Checkout) -> Result<Vec<String>, String> {
+    let mut command = command(program, checkout);
     let said = finish(command.args(["--list", "--format", "terse"]), LIST_LIMIT)?;
     if said.code != Some(0) {
         return Err(format!(
@@ -161,7 +161,7 @@ fn tests_of(program: &Program, place: &Place) -> Result<Vec<String>, String> {
 }
 
 /// Runs all tests, some at a time, and says how each program went when its last test ends.
-fn run_all(place: &Place, programs: &[Program], scratch: &Path) -> Vec<Outcome> {
+fn run_all(checkout: &Checkout, programs: &[Program], scratch: &Path) -> Vec<SuiteOutcome> {
     let tests: Vec<(usize, &str)> = programs
         .iter()
         .enumerate()
@@ -173,7 +173,7 @@ fn run_all(place: &Place, programs: &[Program], scratch: &Path) -> Vec<Outcome> 
         let file = scratch.join(format!("said-{worker}"));
         while let Some((at, test)) = tests.get(next.fetch_add(1, Ordering::Relaxed)) {
             let program = &programs[*at];
-            let outcome = run_one(command(program, place), &program.name, test, &file);
+            let outcome = run_one(command(program, checkout), &program.name, test, &file);
             if let Some(said) = &outcome.failure {
                 println!("FAILED {}, {}\n{said}", outcome.name, seconds(outcome.time));
             }
@@ -207,7 +207,7 @@ fn threads() -> usize {
 }
 
 /// Runs a test. What it says goes to a file: a program that it left behind would keep a pipe open.
-fn run_one(mut command: Command, program: &str, test: &str, file: &Path) -> Outcome {
+fn run_one(mut command: Command, program: &str, test: &str, file: &Path) -> SuiteOutcome {
     let start = Instant::now();
     let mut said = || -> Result<Option<String>, String> {
         let told = |e: std::io::Error| format!("cannot run it: {e}");
@@ -233,14 +233,14 @@ fn run_one(mut command: Command, program: &str, test: &str, file: &Path) -> Outc
         })
     };
     let failure = said().unwrap_or_else(Some);
-    Outcome {
+    SuiteOutcome {
         name: format!("{program} {test}"),
         time: start.elapsed(),
         failure,
     }
 }
 
-fn line(program: &str, outcomes: &[Outcome]) -> String {
+fn line(program: &str, outcomes: &[SuiteOutcome]) -> String {
     let failed = outcomes
         .iter()
         .filter(|outcome| outcome.failure.is_some())
@@ -253,7 +253,7 @@ fn line(program: &str, outcomes: &[Outcome]) -> String {
     )
 }
 
-fn slowest(outcomes: &[Outcome]) -> String {
+fn slowest(outcomes: &[SuiteOutcome]) -> String {
     let mut outcomes: Vec<_> = outcomes.iter().collect();
     outcomes.sort_by_key(|outcome| std::cmp::Reverse(outcome.time));
     let rows = outcomes.iter().take(SLOWEST);
@@ -261,7 +261,7 @@ fn slowest(outcomes: &[Outcome]) -> String {
     format!("the slowest:\n{}", rows.collect::<String>())
 }
 
-fn verdict(outcomes: &[Outcome], documented: Option<String>) -> Result<(), String> {
+fn verdict(outcomes: &[SuiteOutcome], documented: Option<String>) -> Result<(), String> {
     let failed = outcomes.iter().filter(|outcome| outcome.failure.is_some());
     let mut failed: Vec<_> = failed.map(|outcome| outcome.name.clone()).collect();
     failed.extend(documented);
@@ -276,8 +276,8 @@ fn verdict(outcomes: &[Outcome], documented: Option<String>) -> Result<(), Strin
 mod tests {
     use super::*;
 
-    fn outcome(name: &str, millis: u64, failure: Option<&str>) -> Outcome {
-        Outcome {
+    fn outcome(name: &str, millis: u64, failure: Option<&str>) -> SuiteOutcome {
+        SuiteOutcome {
             name: name.into(),
             time: Duration::from_millis(millis),
             failure: failure.map(str::to_owned),
@@ -285,7 +285,7 @@ mod tests {
     }
 
     /// A shell as the test program: its arguments are `test --exact --nocapture`, which it gets as `$0` and further.
-    fn shell(script: &str) -> Outcome {
+    fn shell(script: &str) -> SuiteOutcome {
         let folder = Folder::new(false).unwrap();
         let mut command = Command::new("sh");
         command.args(["-c", script]);

@@ -13,11 +13,11 @@ use crate::marks::PLACEHOLDER;
 pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
-    T::deserialize(Checked(deserializer))
+    T::deserialize(TextCheck(deserializer))
 }
 
 /// A deserializer, visitor, access or seed that checks each text before it passes it on.
-struct Checked<T>(T);
+struct TextCheck<T>(T);
 
 fn checked<E: de::Error>(text: &str) -> Result<(), E> {
     if text == PLACEHOLDER {
@@ -31,12 +31,12 @@ fn checked<E: de::Error>(text: &str) -> Result<(), E> {
 macro_rules! asked {
     ($($method:ident($($argument:ident: $type:ty),*))*) => {$(
         fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
-            self.0.$method($($argument,)* Checked(visitor))
+            self.0.$method($($argument,)* TextCheck(visitor))
         }
     )*};
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Checked<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for TextCheck<D> {
     type Error = D::Error;
 
     asked! {
@@ -74,7 +74,7 @@ macro_rules! visited_text {
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for TextCheck<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,16 +93,16 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<V> {
         self.0.visit_unit()
     }
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.0.visit_some(Checked(deserializer))
+        self.0.visit_some(TextCheck(deserializer))
     }
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
-        self.0.visit_newtype_struct(Checked(deserializer))
+        self.0.visit_newtype_struct(TextCheck(deserializer))
     }
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<V::Value, A::Error> {
-        self.0.visit_seq(Checked(items))
+        self.0.visit_seq(TextCheck(items))
     }
     fn visit_map<A: MapAccess<'de>>(self, entries: A) -> Result<V::Value, A::Error> {
-        self.0.visit_map(Checked(entries))
+        self.0.visit_map(TextCheck(entries))
     }
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
         // The name of a variant is no secret; the content of a variant is not checked.
@@ -110,33 +110,33 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Checked<V> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Checked<S> {
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for TextCheck<S> {
     type Value = S::Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
-        self.0.deserialize(Checked(deserializer))
+        self.0.deserialize(TextCheck(deserializer))
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Checked<A> {
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for TextCheck<A> {
     type Error = A::Error;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        self.0.next_element_seed(Checked(seed))
+        self.0.next_element_seed(TextCheck(seed))
     }
     fn size_hint(&self) -> Option<usize> {
         self.0.size_hint()
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Checked<A> {
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for TextCheck<A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
         self.0.next_key_seed(seed)
     }
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
-        self.0.next_value_seed(Checked(seed))
+        self.0.next_value_seed(TextCheck(seed))
     }
     fn size_hint(&self) -> Option<usize> {
         self.0.size_hint()

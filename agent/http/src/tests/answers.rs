@@ -99,9 +99,9 @@ fn what_is_no_response_is_refused_with_what_was_expected() {
 #[test]
 fn what_is_written_down_of_an_answer_is_looked_at_before_it_is_given() {
     use crate::check_answer;
-    use debug_base::Known::{self, Map, Unknown, Value};
-    let entry = |key: &str, value: Known| (key.to_owned(), value);
-    let refused = |answer: Known, expected: &str| {
+    use debug_base::LiteralValue::{self, Map, Unknown, Value};
+    let entry = |key: &str, value: LiteralValue| (key.to_owned(), value);
+    let refused = |answer: LiteralValue, expected: &str| {
         let why = check_answer(&answer).unwrap_err();
         assert!(why.contains(expected), "{why}");
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use debug_policy::Resource;
 
-use super::{Inner, Leases};
+use super::{Leases, Table};
 use crate::{Cause, Failing};
 use debug_base::BootTime;
 
@@ -118,7 +118,7 @@ impl Leases {
     }
 }
 
-impl Inner {
+impl Table {
     fn due(&self, now: BootTime) -> Vec<(u64, Cause)> {
         let due = self
             .open

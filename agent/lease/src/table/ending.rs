@@ -2,7 +2,7 @@
 
 use super::due::again;
 use super::steps::{Fault, LeaseState};
-use super::{EndError, Ended, Inner, Leases, overlaps};
+use super::{EndError, Ended, Leases, Table, overlaps};
 use crate::{Cause, ChangeError, Failing, Lease, Undone};
 use debug_base::{BootTime, Panicked, Wait, fenced};
 
@@ -112,7 +112,7 @@ impl Leases {
     }
 }
 
-impl Inner {
+impl Table {
     /// What keeps an open lease from being ended now.
     fn in_the_way(&self, id: u64) -> Option<String> {
         if self.making.contains(&id) {

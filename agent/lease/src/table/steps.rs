@@ -3,7 +3,7 @@
 //! A wrong state is a fault of the agent. The step is refused, or its result is kept and reported: a panic would reach
 //! the service, and silence would leave a change in force that no thread ends.
 
-use super::Inner;
+use super::Table;
 
 /// The state of a lease, by the sets of the table that hold its id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,7 +31,7 @@ const MAX_FAULTS: usize = 100;
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Fault;
 
-impl Inner {
+impl Table {
     pub(super) fn state(&self, id: u64) -> LeaseState {
         let open = self.open.contains_key(&id);
         let making = self.making.contains(&id);

@@ -3,7 +3,7 @@
 
 use std::sync::MutexGuard;
 
-use super::{EndError, Inner, Leases};
+use super::{EndError, Leases, Table};
 use crate::{Cause, Failing, GRACE, Lease, Phase, Rearmed};
 use debug_base::BootTime;
 use debug_wire::messages::After;
@@ -62,7 +62,7 @@ impl Leases {
     ///
     /// # Errors
     /// `Ended` if the previous end of the lease passed first, `Busy` if the change cannot be rearmed now.
-    fn renewed(&self, inner: MutexGuard<'_, Inner>, before: Lease) -> Result<Lease, EndError> {
+    fn renewed(&self, inner: MutexGuard<'_, Table>, before: Lease) -> Result<Lease, EndError> {
         let id = before.id;
         let Some(renewed) = inner.open.get(&id).cloned() else {
             return Err(EndError::Unknown(id));
@@ -218,7 +218,7 @@ impl Leases {
     }
 }
 
-impl Inner {
+impl Table {
     /// Marks a lease as due now, with the cause of its previous end: that end passed first, or the change could not be
     /// rearmed.
     fn is_over(&mut self, before: &Lease, why: &str) {

@@ -367,7 +367,7 @@ fn a_slow_note_is_no_time_of_the_patch() {
     struct Slow;
     impl crate::Observer for Slow {
         fn called(&self, _: BootTime) {}
-        fn begins(&self, _: u64) -> Option<crate::crash_notes::Note> {
+        fn begins(&self, _: u64) -> Option<crate::crash_notes::CallNote> {
             // More than the breaker allows in its whole window.
             std::thread::sleep(Duration::from_millis(600));
             None

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Position};
 
 use super::UnreadableLeaf;
+use crate::ScriptResult;
 use debug_base::{Path, Tree};
 use debug_state::{Origin, same_in_constant_time};
 
@@ -145,8 +146,6 @@ const OF_TWO: [&str; 11] = [
 ];
 const OF_THREE: [&str; 5] = ["sub_string", "replace", "split", "crop", "index_of"];
 
-type Answer<T> = Result<T, Box<EvalAltResult>>;
-
 /// Registers the behaviour of opaque secrets and big integers. Without this, an engine shows no secret either, but evaluates
 /// some comparisons instead of refusing them.
 pub fn register_types(module: &mut Module) {
@@ -168,20 +167,20 @@ fn register_equality(module: &mut Module) {
         compare(&a, &b).map(|same| !same)
     });
     for name in ["==", "!="] {
-        module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> Answer<bool> {
+        module.set_native_fn(name, |a: OpaqueSecret, _: Dynamic| -> ScriptResult<bool> {
             Err(a.refuse())
         });
-        module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> Answer<bool> {
+        module.set_native_fn(name, |_: Dynamic, b: OpaqueSecret| -> ScriptResult<bool> {
             Err(b.refuse())
         });
     }
-    module.set_native_fn("==", |a: BigInteger, b: BigInteger| Answer::Ok(a == b));
-    module.set_native_fn("!=", |a: BigInteger, b: BigInteger| Answer::Ok(a != b));
+    module.set_native_fn("==", |a: BigInteger, b: BigInteger| ScriptResult::Ok(a == b));
+    module.set_native_fn("!=", |a: BigInteger, b: BigInteger| ScriptResult::Ok(a != b));
 }
 
 /// Compares two secrets of the service, or two arguments. Comparing an argument with a secret of the service is refused: it
 /// would be a guess, and the log contains only a commitment to the argument.
-pub fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> Answer<bool> {
+pub fn compare(a: &OpaqueSecret, b: &OpaqueSecret) -> ScriptResult<bool> {
     match a.origin.is_given() == b.origin.is_given() {
         true => Ok(a == b),
         false => {
@@ -195,13 +194,14 @@ fn register_unreadable(module: &mut Module) {
     module.set_custom_type::<UnreadableLeaf>("unreadable");
     register_refusals::<UnreadableLeaf>(module);
     for name in ["==", "!="] {
-        module.set_native_fn(name, |a: UnreadableLeaf, _: UnreadableLeaf| -> Answer<bool> {
+        module.set_native_fn(
+            name,
+            |a: UnreadableLeaf, _: UnreadableLeaf| -> ScriptResult<bool> { Err(a.refuse()) },
+        );
+        module.set_native_fn(name, |a: UnreadableLeaf, _: Dynamic| -> ScriptResult<bool> {
             Err(a.refuse())
         });
-        module.set_native_fn(name, |a: UnreadableLeaf, _: Dynamic| -> Answer<bool> {
-            Err(a.refuse())
-        });
-        module.set_native_fn(name, |_: Dynamic, b: UnreadableLeaf| -> Answer<bool> {
+        module.set_native_fn(name, |_: Dynamic, b: UnreadableLeaf| -> ScriptResult<bool> {
             Err(b.refuse())
         });
     }
@@ -212,26 +212,32 @@ fn register_refusals<T: Opaque>(module: &mut Module) {
         refuse_operator::<T>(module, name);
     }
     for name in OF_ONE {
-        module.set_native_fn(name, |a: T| -> Answer<Dynamic> { Err(a.refuse()) });
+        module.set_native_fn(name, |a: T| -> ScriptResult<Dynamic> { Err(a.refuse()) });
     }
     for name in OF_TWO {
-        module.set_native_fn(name, |a: T, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
+        module.set_native_fn(name, |a: T, _: Dynamic| -> ScriptResult<Dynamic> {
+            Err(a.refuse())
+        });
     }
     for name in OF_THREE {
-        let refuse = |a: T, _: Dynamic, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) };
+        let refuse = |a: T, _: Dynamic, _: Dynamic| -> ScriptResult<Dynamic> { Err(a.refuse()) };
         module.set_native_fn(name, refuse);
     }
 }
 
 fn refuse_operator<T: Opaque>(module: &mut Module, name: &str) {
-    module.set_native_fn(name, |a: T, _: T| -> Answer<Dynamic> { Err(a.refuse()) });
-    module.set_native_fn(name, |a: T, _: Dynamic| -> Answer<Dynamic> { Err(a.refuse()) });
-    module.set_native_fn(name, |_: Dynamic, b: T| -> Answer<Dynamic> { Err(b.refuse()) });
-    // Text concatenation would otherwise use the placeholder as if it were the value.
-    module.set_native_fn(name, |_: ImmutableString, b: T| -> Answer<Dynamic> {
+    module.set_native_fn(name, |a: T, _: T| -> ScriptResult<Dynamic> { Err(a.refuse()) });
+    module.set_native_fn(name, |a: T, _: Dynamic| -> ScriptResult<Dynamic> {
+        Err(a.refuse())
+    });
+    module.set_native_fn(name, |_: Dynamic, b: T| -> ScriptResult<Dynamic> {
         Err(b.refuse())
     });
-    module.set_native_fn(name, |a: T, _: ImmutableString| -> Answer<Dynamic> {
+    // Text concatenation would otherwise use the placeholder as if it were the value.
+    module.set_native_fn(name, |_: ImmutableString, b: T| -> ScriptResult<Dynamic> {
+        Err(b.refuse())
+    });
+    module.set_native_fn(name, |a: T, _: ImmutableString| -> ScriptResult<Dynamic> {
         Err(a.refuse())
     });
 }

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 use rhai::packages::{Package, StandardPackage};
-use rhai::{Engine, EvalAltResult, Module, Scope};
+use rhai::{Engine, Module, Scope};
 
 use super::*;
+use crate::ScriptResult;
 
 fn keyed() -> Keyed {
     Keyed::new([7; 32]).unwrap()
@@ -29,7 +30,7 @@ fn engine() -> Engine {
     engine
 }
 
-fn run(code: &str) -> Result<Dynamic, Box<EvalAltResult>> {
+fn run(code: &str) -> ScriptResult<Dynamic> {
     let keyed = keyed();
     let mut scope = Scope::new();
     scope.push_dynamic("s", to_dynamic(&secret("CANARY"), &path("config.token"), &keyed));

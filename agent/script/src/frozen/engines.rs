@@ -9,6 +9,7 @@ use rhai::{
 };
 
 use super::PatchHost;
+use crate::ScriptResult;
 use crate::engine;
 use crate::handed_out::HandedOut;
 use crate::walk::Uses;
@@ -31,7 +32,7 @@ const MAX_ERR: usize = 4 << 10;
 /// Cost of an `Err` in operations: so a run cannot hold more than a few MiB in them, where memory is not counted.
 const ERR_COST: u64 = 100;
 
-fn make_err(value: Dynamic) -> Result<Dynamic, Box<EvalAltResult>> {
+fn make_err(value: Dynamic) -> ScriptResult<Dynamic> {
     if meter::charge(ERR_COST).is_some() {
         return Err(meter::terminated());
     }
@@ -134,13 +135,13 @@ pub(super) struct PatchCall {
 }
 
 impl PatchCall {
-    fn of(tag: Option<&Dynamic>) -> Result<Self, Box<EvalAltResult>> {
+    fn of(tag: Option<&Dynamic>) -> ScriptResult<Self> {
         tag.and_then(|tag| tag.clone().try_cast::<Self>())
             .ok_or_else(|| Box::from("only a patched call may do this"))
     }
 }
 
-fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Box<EvalAltResult>> {
+fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> ScriptResult<Dynamic> {
     let call = PatchCall::of(ctx.tag())?;
     if !call.common.reads.contains(path.as_str()) {
         return Err("a patch reads only the literal paths that it was made with".into());
@@ -153,7 +154,7 @@ fn read(ctx: NativeCallContext<'_>, path: ImmutableString) -> Result<Dynamic, Bo
     Ok(value)
 }
 
-fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> Result<(), Box<EvalAltResult>> {
+fn log(ctx: &NativeCallContext<'_>, warn: bool, text: &str) -> ScriptResult<()> {
     let call = PatchCall::of(ctx.tag())?;
     // A line is charged what it costs to write: a patch in a loop would otherwise flood the service's log.
     if meter::charge(1_000 + text.len() as u64).is_some() {
@@ -168,7 +169,7 @@ fn missing<'a>(
     map: &'a mut Map,
     name: &str,
     context: EvalContext<'_, '_, '_, '_, '_, '_>,
-) -> Result<Target<'a>, Box<EvalAltResult>> {
+) -> ScriptResult<Target<'a>> {
     let call = PatchCall::of(Some(context.tag()))?;
     let common = call.common;
     let handed_out = call.handed_out.lock().unwrap_or_else(PoisonError::into_inner);

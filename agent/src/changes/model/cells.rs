@@ -11,18 +11,18 @@ use debug_base::Path;
 use debug_state::{FieldCell, Live, SharedCell, State, writable};
 
 /// A value that the agent shares with the service, and how the service reads and changes it.
-pub(super) struct Shared<T> {
+pub(super) struct SharedCells<T> {
     read: Box<dyn Fn() -> T>,
-    change: Change<T>,
+    change: CellChange<T>,
 }
 
 /// The service changes its value.
-type Change<T> = Box<dyn Fn(&mut dyn FnMut(&mut T))>;
+type CellChange<T> = Box<dyn Fn(&mut dyn FnMut(&mut T))>;
 
 /// How many kinds there are.
 pub(super) const KINDS: usize = 6;
 
-impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> Shared<T> {
+impl<T: Clone + PartialEq + Serialize + DeserializeOwned + Send + Sync + 'static> SharedCells<T> {
     /// The state, and the service's side of it.
     pub(super) fn new(kind: usize, path: &str, value: T) -> (Arc<dyn State>, Self) {
         let path: Path = path.parse().unwrap();

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 use serde::{Deserialize, Serialize};
 
-use super::cells::{KINDS, Shared};
+use super::cells::{KINDS, SharedCells};
 use super::histories;
 use crate::changes::{WriteChange, Writes};
 use debug_base::{BootTime, Path, Tree, Wait};
@@ -40,7 +40,7 @@ struct Shop {
 
 /// One step. Numbers choose among the elements present at the time.
 #[derive(Clone, Debug)]
-enum Act {
+enum ListAct {
     /// An operator writes: which kind of place, which of its kind, what.
     Write(usize, usize, i64),
     /// A lease ends.
@@ -51,23 +51,23 @@ enum Act {
     Move(bool, usize, usize),
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn act() -> impl Strategy<Value = ListAct> {
     prop_oneof![
-        5 => (0..9usize, 0..6usize, 0..3i64).prop_map(|(kind, which, value)| Act::Write(kind, which, value)),
-        3 => (0..6usize).prop_map(Act::End),
-        2 => (0..7usize, 0..6usize).prop_map(|(kind, which)| Act::Service(kind, which)),
-        4 => (any::<bool>(), 0..4usize, 0..6usize).prop_map(|(keyed, how, which)| Act::Move(keyed, how, which)),
+        5 => (0..9usize, 0..6usize, 0..3i64).prop_map(|(kind, which, value)| ListAct::Write(kind, which, value)),
+        3 => (0..6usize).prop_map(ListAct::End),
+        2 => (0..7usize, 0..6usize).prop_map(|(kind, which)| ListAct::Service(kind, which)),
+        4 => (any::<bool>(), 0..4usize, 0..6usize).prop_map(|(keyed, how, which)| ListAct::Move(keyed, how, which)),
     ]
 }
 
 /// Kind of handle, whether elements look alike, and the steps.
-fn history() -> impl Strategy<Value = (usize, bool, Vec<Act>)> {
+fn history() -> impl Strategy<Value = (usize, bool, Vec<ListAct>)> {
     (0..KINDS, any::<bool>(), prop::collection::vec(act(), 1..30))
 }
 
 /// A leaf of the shop, with the element it belongs to.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Leaf {
+enum ListLeaf {
     Weight(u64),
     Note(u64),
     Names,
@@ -79,16 +79,16 @@ enum Leaf {
 const SWITCHES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 /// A lease, the leaves it changes, and the values it wrote.
-struct Held {
+struct HeldThing {
     lease: u64,
     change: Arc<WriteChange>,
-    leaves: Vec<(Leaf, Option<i64>)>,
+    leaves: Vec<(ListLeaf, Option<i64>)>,
     /// For a write of the whole list: its elements, as the service had made them.
     list: Option<Vec<(u64, Thing)>>,
 }
 
-struct World {
-    live: Shared<Shop>,
+struct ListWorld {
+    live: SharedCells<Shop>,
     writes: Arc<Writes>,
     /// The value as the service alone has made it.
     own: Shop,
@@ -96,7 +96,7 @@ struct World {
     ids: [Vec<u64>; 2],
     /// Both as they were when the agent last read them.
     seen: (Shop, Shop, [Vec<u64>; 2]),
-    held: Vec<Held>,
+    held: Vec<HeldThing>,
     /// Elements removed from the list, as the service had made them.
     gone: BTreeMap<u64, Thing>,
     /// Elements with a unique name, by list and name: a removed one that returns counts as the same.
@@ -106,14 +106,14 @@ struct World {
     /// For each element, what the service had made of its possible identities when a whole list was written.
     as_then: BTreeMap<u64, Vec<Thing>>,
     /// Values of leases left at leaves that a conflict names.
-    left: BTreeSet<(Leaf, Option<i64>)>,
+    left: BTreeSet<(ListLeaf, Option<i64>)>,
     next: u64,
     /// A value not used before.
     fresh: i64,
     twins: bool,
 }
 
-impl World {
+impl ListWorld {
     fn new(kind: usize, twins: bool) -> Self {
         let names = if twins {
             ["x", "x", "y", "x"]
@@ -143,7 +143,7 @@ impl World {
             on: BTreeMap::from([("alpha".to_owned(), 100)]),
             proxy: None,
         };
-        let (state, live) = Shared::new(kind, "shop", own.clone());
+        let (state, live) = SharedCells::new(kind, "shop", own.clone());
         let mut states = vec![state];
         let (keys, redactor) = (
             [("shop.ring".to_owned(), "name".to_owned())],
@@ -261,7 +261,7 @@ impl World {
         let (path, after, leaves) = match kind {
             0..=2 => {
                 let Some(at) = at(&live.things) else { return Ok(()) };
-                let leaf = Leaf::Weight(self.ids[0][at]);
+                let leaf = ListLeaf::Weight(self.ids[0][at]);
                 (
                     format!("shop.things.{at}.weight"),
                     number(value),
@@ -275,7 +275,7 @@ impl World {
                 } else {
                     Some(value)
                 };
-                let leaf = Leaf::Note(self.ids[0][at]);
+                let leaf = ListLeaf::Note(self.ids[0][at]);
                 (
                     format!("shop.things.{at}.note"),
                     after.and_then(number),
@@ -294,7 +294,10 @@ impl World {
                 });
                 let ids = self.ids[0].iter().zip(&live.things);
                 let leaves = ids.flat_map(|(id, thing)| {
-                    [(Leaf::Weight(*id), Some(value)), (Leaf::Note(*id), thing.note)]
+                    [
+                        (ListLeaf::Weight(*id), Some(value)),
+                        (ListLeaf::Note(*id), thing.note),
+                    ]
                 });
                 (
                     "shop.things".to_owned(),
@@ -304,7 +307,7 @@ impl World {
             }
             5 => {
                 let Some(at) = at(&live.ring) else { return Ok(()) };
-                let leaf = Leaf::Weight(self.ids[1][at]);
+                let leaf = ListLeaf::Weight(self.ids[1][at]);
                 let path = format!("shop.ring.{}.weight", live.ring[at].name);
                 (path, number(value), vec![(leaf, Some(value))])
             }
@@ -323,9 +326,9 @@ impl World {
                     set(names),
                     vec![(
                         if which.is_multiple_of(2) {
-                            Leaf::Names
+                            ListLeaf::Names
                         } else {
-                            Leaf::ActiveMarker
+                            ListLeaf::ActiveMarker
                         },
                         None,
                     )],
@@ -341,7 +344,7 @@ impl World {
                 (
                     format!("shop.on.{name}"),
                     after.and_then(number),
-                    vec![(Leaf::On(which % 3), after)],
+                    vec![(ListLeaf::On(which % 3), after)],
                 )
             }
             _ => {
@@ -353,7 +356,7 @@ impl World {
                 (
                     "shop.proxy".to_owned(),
                     after.and_then(number),
-                    vec![(Leaf::Proxy, after)],
+                    vec![(ListLeaf::Proxy, after)],
                 )
             }
         };
@@ -379,7 +382,7 @@ impl World {
         {
             let things = self.ids[0].iter().copied().zip(self.own.things.iter().cloned());
             let list = (kind == 4).then(|| things.collect());
-            self.held.push(Held {
+            self.held.push(HeldThing {
                 lease: self.next,
                 change,
                 leaves,
@@ -403,7 +406,7 @@ impl World {
             if held
                 .leaves
                 .iter()
-                .any(|(leaf, _)| matches!(leaf, Leaf::Names | Leaf::ActiveMarker))
+                .any(|(leaf, _)| matches!(leaf, ListLeaf::Names | ListLeaf::ActiveMarker))
             {
                 return Err(format!("a set ended as a conflict: {}", conflict.why));
             }
@@ -417,7 +420,7 @@ impl World {
         // If the service fills an emptied place and empties it again, this cannot be detected. A place that a lease has
         // emptied is therefore only filled.
         let held = self.held.iter().flat_map(|held| &held.leaves);
-        let emptied: BTreeSet<Leaf> = held
+        let emptied: BTreeSet<ListLeaf> = held
             .filter(|(_, value)| value.is_none())
             .map(|(leaf, _)| *leaf)
             .collect();
@@ -431,7 +434,7 @@ impl World {
                 (live.things[at].weight, own.things[at].weight) = (fresh, fresh);
             }
             2 if at < live.things.len() => {
-                let is_emptied = emptied.contains(&Leaf::Note(self.ids[0][at]));
+                let is_emptied = emptied.contains(&ListLeaf::Note(self.ids[0][at]));
                 let note = (live.things[at].note.is_none() || is_emptied).then_some(fresh);
                 (live.things[at].note, own.things[at].note) = (note, note);
             }
@@ -458,7 +461,7 @@ impl World {
                 }
             }
             _ => {
-                let proxy = (live.proxy.is_none() || emptied.contains(&Leaf::Proxy)).then_some(fresh);
+                let proxy = (live.proxy.is_none() || emptied.contains(&ListLeaf::Proxy)).then_some(fresh);
                 (live.proxy, own.proxy) = (proxy, proxy);
             }
         }
@@ -516,12 +519,12 @@ impl World {
     /// Each leaf is the service's own, or was written by a lease in force or by one that ended with a conflict.
     fn check(&self) -> Result<(), String> {
         let live = self.live.read();
-        let held: BTreeSet<(Leaf, Option<i64>)> = self
+        let held: BTreeSet<(ListLeaf, Option<i64>)> = self
             .held
             .iter()
             .flat_map(|held| held.leaves.iter().copied())
             .collect();
-        let check = |leaf: Leaf, live: Option<i64>, own: Option<i64>| {
+        let check = |leaf: ListLeaf, live: Option<i64>, own: Option<i64>| {
             let explained = live == own || held.contains(&(leaf, live)) || self.left.contains(&(leaf, live));
             if explained {
                 Ok(())
@@ -541,7 +544,7 @@ impl World {
                     return Err(format!("thing {id} is called {}", live.name));
                 }
                 let names = self.names(*id);
-                let any = |leaf: fn(u64) -> Leaf, live, own: fn(&Thing) -> Option<i64>| {
+                let any = |leaf: fn(u64) -> ListLeaf, live, own: fn(&Thing) -> Option<i64>| {
                     let as_other = |id: &u64| {
                         let then = self.as_then.get(id).into_iter().flatten();
                         let mut owned = then.chain([self.owned(*id)]);
@@ -549,8 +552,8 @@ impl World {
                     };
                     names.iter().any(as_other).then_some(()).ok_or_else(|| leaf(*id))
                 };
-                let weight = any(Leaf::Weight, Some(live.weight), |thing| Some(thing.weight));
-                let note = any(Leaf::Note, live.note, |thing| thing.note);
+                let weight = any(ListLeaf::Weight, Some(live.weight), |thing| Some(thing.weight));
+                let note = any(ListLeaf::Note, live.note, |thing| thing.note);
                 weight
                     .and(note)
                     .map_err(|leaf| format!("{leaf:?} of {live:?}, the service has {own:?}"))?;
@@ -558,24 +561,24 @@ impl World {
         }
         for (at, name) in SWITCHES.iter().enumerate() {
             check(
-                Leaf::On(at),
+                ListLeaf::On(at),
                 live.on.get(*name).copied(),
                 self.own.on.get(*name).copied(),
             )?;
         }
-        check(Leaf::Proxy, live.proxy, self.own.proxy)?;
-        let is_held = |leaf: Leaf| {
+        check(ListLeaf::Proxy, live.proxy, self.own.proxy)?;
+        let is_held = |leaf: ListLeaf| {
             self.held
                 .iter()
                 .any(|held| held.leaves.iter().any(|(other, _)| *other == leaf))
         };
-        if !is_held(Leaf::Names) && live.names != self.own.names {
+        if !is_held(ListLeaf::Names) && live.names != self.own.names {
             return Err(format!(
                 "the names are {:?}, the service has {:?}",
                 live.names, self.own.names
             ));
         }
-        if !is_held(Leaf::ActiveMarker) && live.marks != self.own.marks {
+        if !is_held(ListLeaf::ActiveMarker) && live.marks != self.own.marks {
             return Err(format!(
                 "the marks are {:?}, the service has {:?}",
                 live.marks, self.own.marks
@@ -591,15 +594,15 @@ fn patiently<T, E>(mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
     (1..TRIES).find_map(|_| attempt().ok()).map_or_else(attempt, Ok)
 }
 
-fn play((kind, twins, acts): &(usize, bool, Vec<Act>)) -> Result<(), String> {
-    let mut world = World::new(*kind, *twins);
+fn play((kind, twins, acts): &(usize, bool, Vec<ListAct>)) -> Result<(), String> {
+    let mut world = ListWorld::new(*kind, *twins);
     for act in acts {
         match act {
-            Act::Write(kind, which, value) => world.write(*kind, *which, *value)?,
-            Act::End(which) if *which < world.held.len() => world.end(*which)?,
-            Act::End(_) => {}
-            Act::Service(kind, which) => world.service(*kind, *which),
-            Act::Move(keyed, how, which) => world.moved(*keyed, *how, *which),
+            ListAct::Write(kind, which, value) => world.write(*kind, *which, *value)?,
+            ListAct::End(which) if *which < world.held.len() => world.end(*which)?,
+            ListAct::End(_) => {}
+            ListAct::Service(kind, which) => world.service(*kind, *which),
+            ListAct::Move(keyed, how, which) => world.moved(*keyed, *how, *which),
         }
         world.check()?;
     }

@@ -3,7 +3,7 @@
 use debug_policy::Resource;
 
 use crate::core::Core;
-use crate::effect::{Options, Reply, Row};
+use crate::effect::{ChangeOptions, Reply, Row};
 use crate::gate;
 use crate::session::context::EvalContext;
 use debug_lease::Lease;
@@ -105,7 +105,9 @@ pub(super) fn failing(core: &Core, run: &EvalContext, lease: &Lease) -> Option<S
 /// The text of a failure may hold data that passed through the point: it is shown to the patch's owner and to operators
 /// who may patch the point.
 fn shown(core: &Core, run: &EvalContext, point: &str, owner: &str, last: &Failed) -> String {
-    if *owner == run.session.operator.name || gate::may_patch(core.door(), run, point, &Options::default()) {
+    if *owner == run.session.operator.name
+        || gate::may_patch(core.door(), run, point, &ChangeOptions::default())
+    {
         return core.exposed.scrub(&last.to_string());
     }
     format!("in call {} (why is told to its owner)", last.call)

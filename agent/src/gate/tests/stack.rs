@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::{Refusal, claim};
 use super::*;
 use crate::changes::WriteChange;
-use crate::effect::{Options, Proposal};
+use crate::effect::{ChangeOptions, Proposal};
 use crate::session::Session;
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
@@ -80,7 +80,7 @@ fn proposal(change: Arc<WriteChange>) -> Proposal {
         targets: NonEmpty::one(change.target().clone()),
         change,
         reads: Vec::new(),
-        options: Options::default(),
+        options: ChangeOptions::default(),
         guard: None,
         after: Value::Null,
         shown: None,

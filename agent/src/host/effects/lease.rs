@@ -8,7 +8,7 @@ use debug_wire::table::Function;
 use super::parts::state;
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
-use crate::effect::{Effect, Options};
+use crate::effect::{ChangeOptions, Effect};
 use crate::execute::{self};
 use crate::session::context::EvalContext;
 use debug_base::NonEmpty;
@@ -29,9 +29,9 @@ pub(super) fn settle(
         .map(|conflict| conflict.places.as_slice())
         .unwrap_or_default();
     let reason = run.reason().or_else(|| Some(lease.reason.clone()));
-    let options = Options {
+    let options = ChangeOptions {
         reason,
-        ..Options::default()
+        ..ChangeOptions::default()
     };
     let put = put_by_force(&lease);
     let found = put.iter().map(|(at, _)| state(at));

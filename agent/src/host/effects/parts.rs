@@ -8,7 +8,7 @@ use rhai::FnPtr;
 
 use crate::core::Core;
 use crate::effect::Refusal;
-use crate::effect::{Effect, GuardCode, Guarding, Options};
+use crate::effect::{ChangeOptions, Effect, GuardCode, Guarding};
 use crate::gate::{self};
 use crate::host::answers;
 use crate::host::arguments::{CallArguments, usage};
@@ -27,7 +27,7 @@ pub(super) fn possible(
     formed: Result<Effect, Refusal>,
     function: &'static Function,
     target: Resource,
-    options: Options,
+    options: ChangeOptions,
 ) -> Effect {
     formed.unwrap_or_else(|why| Effect::Impossible {
         function,
@@ -105,7 +105,7 @@ pub(super) fn guarding(
         record["counts"] = points.iter().map(|point| point.name()).collect();
     }
     Ok(Guarding {
-        code: Arc::new(Guard(frozen)),
+        code: Arc::new(ScriptGuard(frozen)),
         reads,
         points,
         record,
@@ -163,9 +163,9 @@ pub(crate) fn revertible(core: &Core, run: &EvalContext) -> Vec<Lease> {
 }
 
 /// A guard's code.
-struct Guard(Frozen);
+struct ScriptGuard(Frozen);
 
-impl PatchCode for Guard {
+impl PatchCode for ScriptGuard {
     fn call(&self, lease: u64, now: BootTime, arguments: Vec<Tree>) -> Result<Tree, PatchFailure> {
         self.0.call(lease, now, arguments)
     }
@@ -175,7 +175,7 @@ impl PatchCode for Guard {
     }
 }
 
-impl GuardCode for Guard {
+impl GuardCode for ScriptGuard {
     fn reads_now(&self) -> Vec<String> {
         let read = |path| Some(format!("{path} = {}", convert::display(&self.0.look(path)?)));
         self.0.reads().filter_map(read).collect()

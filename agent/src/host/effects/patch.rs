@@ -10,7 +10,7 @@ use super::parts::{frozen_record, guard_of, readable};
 use crate::changes::PatchChange;
 use crate::core::Core;
 use crate::effect::Refusal;
-use crate::effect::{Effect, Options, Proposal};
+use crate::effect::{ChangeOptions, Effect, Proposal};
 use crate::host::answers;
 use crate::host::arguments::{CallArguments, usage};
 use crate::host::patch_view::PatchView;
@@ -106,7 +106,7 @@ pub(super) fn find_point(
     core: &Core,
     run: &EvalContext,
     name: &str,
-    options: &Options,
+    options: &ChangeOptions,
 ) -> Result<Point, Refusal> {
     if let Some(point) = core.exposed.points.find(name) {
         return Ok(point);

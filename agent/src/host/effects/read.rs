@@ -5,7 +5,7 @@ use debug_wire::table::HostFunction;
 use super::parts::{possible, state};
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
-use crate::effect::{Effect, Options};
+use crate::effect::{ChangeOptions, Effect};
 use crate::execute::missing::state_refusal;
 use crate::session::context::EvalContext;
 use debug_base::{Path, Tree};
@@ -14,7 +14,7 @@ use debug_state::StateError;
 
 /// A read of a path, with the leaves that policy decides about.
 pub(crate) fn read(core: &Core, run: &EvalContext, path: &Path) -> Effect {
-    let barred = Barred::named(HostFunction::Get.row(), state(path), Options::default());
+    let barred = Barred::named(HostFunction::Get.row(), state(path), ChangeOptions::default());
     if let Some(barred) = barred.unless_allowed(core.door(), run) {
         return barred;
     }
@@ -35,7 +35,12 @@ pub(crate) fn read_found(
             value,
         })
         .map_err(|error| state_refusal(core, run, &error));
-    possible(formed, HostFunction::Get.row(), state(path), Options::default())
+    possible(
+        formed,
+        HostFunction::Get.row(),
+        state(path),
+        ChangeOptions::default(),
+    )
 }
 
 pub(super) fn reveal(core: &Core, run: &EvalContext, path: Path) -> Result<Effect, Refusal> {

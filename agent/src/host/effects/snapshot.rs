@@ -12,7 +12,7 @@ use super::write::write_tree;
 use crate::changes::snapshot::Snapshot;
 use crate::core::Core;
 use crate::effect::{Barred, Refusal};
-use crate::effect::{Effect, Options};
+use crate::effect::{ChangeOptions, Effect};
 use crate::execute::missing::state_refusal;
 use crate::gate::{self, Standing};
 use crate::host::arguments::{CallArguments, path, text, usage};
@@ -70,7 +70,7 @@ pub(super) fn snapshot(
             Err(error) if !named && error.is_of_the_state() => parts.push((path, unreadable(&error))),
             Err(error) => {
                 let why = state_refusal(core, run, &error);
-                let (target, options) = (state(&path), Options::default());
+                let (target, options) = (state(&path), ChangeOptions::default());
                 return Ok(Effect::Impossible {
                     function,
                     target,
@@ -138,7 +138,7 @@ pub(super) fn diff(
         return Effect::Impossible {
             function,
             target: Resource::Agent,
-            options: Options::default(),
+            options: ChangeOptions::default(),
             why: Refusal::state(
                 format!("the snapshot `{}` holds nothing", snapshot.name),
                 "take another",
@@ -165,7 +165,7 @@ pub(super) fn diff(
                 return Effect::Impossible {
                     function: HostFunction::Diff.row(),
                     target: state(path),
-                    options: Options::default(),
+                    options: ChangeOptions::default(),
                     why,
                 };
             }
@@ -315,8 +315,8 @@ pub(super) fn stacked(
     core: &Core,
     run: &EvalContext,
     changes: &[(Path, Tree)],
-    options: &Options,
-) -> Result<Vec<Options>, Refusal> {
+    options: &ChangeOptions,
+) -> Result<Vec<ChangeOptions>, Refusal> {
     let targets: Vec<Resource> = changes.iter().map(|(path, _)| state(path)).collect();
     let standing: Vec<Vec<Standing>> = gate::standing_at(core.door(), run, &targets)?;
     let below = standing
@@ -328,7 +328,7 @@ pub(super) fn stacked(
     let of = |at: usize| {
         let is_meant = |id: &&u64| stands(**id, at) || (at == 0 && is_nowhere(**id));
         let over = options.over.iter().filter(is_meant).copied().collect();
-        Options {
+        ChangeOptions {
             over,
             below: below.iter().copied().collect(),
             ..options.clone()

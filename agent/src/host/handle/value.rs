@@ -4,9 +4,10 @@ use rhai::{Dynamic, EvalAltResult, EvalContext, FuncRegistration, Module, Native
 
 use debug_script::handle::whole;
 
-use super::{Fallible, PathHandle, contents, error, path_of, write};
+use super::{PathHandle, contents, error, path_of, write};
 use crate::host::{self, EvalTag};
 use debug_base::Path;
+use debug_script::ScriptResult;
 use debug_script::{convert, library, meter};
 
 /// Functions that change their receiver; on a handle each is one write of the container.
@@ -38,18 +39,18 @@ pub(super) fn register(module: &mut Module) {
     );
 }
 
-fn same(a: Dynamic, b: Dynamic) -> Fallible<bool> {
+fn same(a: Dynamic, b: Dynamic) -> ScriptResult<bool> {
     library::same(&a, &b)
 }
 
-fn no_order(operator: &str, path: &Path) -> Fallible<bool> {
+fn no_order(operator: &str, path: &Path) -> ScriptResult<bool> {
     Err(error(format!(
         "`{operator}` is not there for lists and maps, and `{path}` is one"
     )))
 }
 
 /// `config.hosts += ["x"]`.
-pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> Fallible<()> {
+pub(crate) fn add(tag: &EvalTag, path: &Path, more: Dynamic) -> ScriptResult<()> {
     let code = path.as_code().unwrap_or_else(|| "state".to_owned());
     let Ok(mut items) = contents(tag, &PathHandle { path: path.clone() })?.into_array() else {
         let what = format!("`+=` is not there for maps, and `{path}` is one");
@@ -77,7 +78,7 @@ pub(crate) fn missing_function(
     name: &str,
     args: &mut [&mut Dynamic],
     mut ctx: EvalContext<'_, '_, '_, '_, '_, '_>,
-) -> Fallible<Option<Dynamic>> {
+) -> ScriptResult<Option<Dynamic>> {
     // A run that has ended stops here. A failed call without handles has its own error.
     if meter::ended().is_some() || !args.iter().any(|argument| path_of(argument).is_some()) {
         return Ok(None);
@@ -87,7 +88,7 @@ pub(crate) fn missing_function(
     let mut values = args
         .iter()
         .map(|argument| whole((**argument).clone()))
-        .collect::<Fallible<Vec<_>>>()?;
+        .collect::<ScriptResult<Vec<_>>>()?;
     let changed = receiver.filter(|_| CHANGERS.contains(&name));
     let before = changed.zip(values.first().cloned());
     let mut given: Vec<&mut Dynamic> = values.iter_mut().collect();

@@ -43,14 +43,14 @@ fn leaf(ca: &Ca, id: &str, usages: &[ExtendedKeyUsagePurpose]) -> Vec<u8> {
         .to_vec()
 }
 
-fn authority(pems: &[String]) -> Authority {
+fn authority(pems: &[String]) -> IssuingCa {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), pems.concat()).unwrap();
-    Authority::read(file.path()).unwrap()
+    IssuingCa::read(file.path()).unwrap()
 }
 
 #[track_caller]
-fn refused(authority: &Authority, certificate: &[u8], at: i64, why: &str) {
+fn refused(authority: &IssuingCa, certificate: &[u8], at: i64, why: &str) {
     let error = authority.vouches(certificate, at).unwrap_err();
     assert!(error.contains(why), "{error}");
 }

@@ -64,9 +64,9 @@ fn with(record: Record, name: &str, value: Value) -> Record {
 
 /// Checks records, numbered from 0, up to the first that fails.
 fn verdict(records: &[Record]) -> Result<Tally, String> {
-    let mut leases = Leases {
+    let mut leases = LeaseCheck {
         counts: true,
-        ..Leases::default()
+        ..LeaseCheck::default()
     };
     for (seq, (kind, body)) in (0..).zip(records) {
         let taken = leases.take(seq, kind, &body.to_string());
@@ -447,7 +447,7 @@ fn a_point_has_no_more_layers_left_than_leases() {
 
 #[test]
 fn what_follows_the_checkpoint_is_checked_but_not_counted() {
-    let mut leases = Leases::default();
+    let mut leases = LeaseCheck::default();
     for (seq, (kind, body)) in (0..).zip([boot(), made(1, "a", "x", "y"), ended("lease.expired", 1, "x")]) {
         assert!(leases.take(seq, kind, &body.to_string()).is_ok());
     }

@@ -12,7 +12,7 @@ fn proofs(log: &str) -> Proofs {
     let dir = tempfile::tempdir().unwrap();
     let key = SigningKey::generate(NAME).unwrap();
     let pin = Pin::new(ID, &key.verifier().to_string()).unwrap();
-    let store = Store::at(dir.path().join("state"));
+    let store = TrustStore::at(dir.path().join("state"));
     Proofs::new(store, pin, format!("{NAME}/{log}"))
 }
 

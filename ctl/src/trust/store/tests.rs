@@ -31,7 +31,7 @@ fn key() -> SigningKey {
 fn a_remembered_checkpoint_never_shrinks_and_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
-    let store = Store::at(folder.path().join("state"));
+    let store = TrustStore::at(folder.path().join("state"));
     let (small, _) = head(&key, "00", 3, "a");
     let (large, _) = head(&key, "00", 5, "a");
     assert_eq!(
@@ -59,7 +59,7 @@ fn a_remembered_checkpoint_never_shrinks_and_is_private() {
 #[test]
 fn another_log_of_a_known_instance_is_noticed() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
-    let store = Store::at(folder.path().to_owned());
+    let store = TrustStore::at(folder.path().to_owned());
     let (known, _) = head(&key, "00", 3, "a");
     store.keep(&known, key.verifier()).unwrap();
     assert!(store.other_logs(&known.head.origin, key.verifier()).is_empty());
@@ -72,7 +72,7 @@ fn another_log_of_a_known_instance_is_noticed() {
 #[test]
 fn a_damaged_memory_is_an_error_and_not_a_first_meeting() {
     let (folder, key) = (tempfile::tempdir().unwrap(), key());
-    let store = Store::at(folder.path().to_owned());
+    let store = TrustStore::at(folder.path().to_owned());
     let (known, _) = head(&key, "00", 3, "a");
     store.keep(&known, key.verifier()).unwrap();
     let path = store.path(&known.head.origin).unwrap();

@@ -17,18 +17,18 @@ fn what_acts_on_a_terminal_is_shown_instead() {
         ("nul\0", "nul\\u{0}"),
         ("a\u{61c}b\u{ad}c", "a\\u{61c}b\\u{ad}c"),
     ] {
-        assert_eq!(escape(hostile, Lines::Keep, MAX_TEXT), shown);
-        assert_eq!(escape(hostile, Lines::Escape, MAX_TEXT), shown);
+        assert_eq!(escape(hostile, LineBreaks::Keep, MAX_TEXT), shown);
+        assert_eq!(escape(hostile, LineBreaks::Escape, MAX_TEXT), shown);
     }
-    assert_eq!(escape("a\n\tb", Lines::Keep, 9), "a\n\tb");
-    assert_eq!(escape("a\n\tb", Lines::Escape, 9), "a\\u{a}\\u{9}b");
-    assert_eq!(escape("Grüße, 世界 🫖", Lines::Escape, 99), "Grüße, 世界 🫖");
+    assert_eq!(escape("a\n\tb", LineBreaks::Keep, 9), "a\n\tb");
+    assert_eq!(escape("a\n\tb", LineBreaks::Escape, 9), "a\\u{a}\\u{9}b");
+    assert_eq!(escape("Grüße, 世界 🫖", LineBreaks::Escape, 99), "Grüße, 世界 🫖");
 }
 
 #[test]
 fn long_text_is_cut_between_characters_and_says_so() {
-    assert_eq!(escape("ééé", Lines::Keep, 3), "é… (4 bytes more)");
-    assert_eq!(escape("ééé", Lines::Keep, 6), "ééé");
+    assert_eq!(escape("ééé", LineBreaks::Keep, 3), "é… (4 bytes more)");
+    assert_eq!(escape("ééé", LineBreaks::Keep, 6), "ééé");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn spans_take_two_units() {
 proptest! {
     #[test]
     fn nothing_hidden_is_left_in_escaped_text(text in any::<String>(), max in 0_usize..99) {
-        let safe = escape(&text, Lines::Escape, max);
+        let safe = escape(&text, LineBreaks::Escape, max);
         prop_assert!(!safe.chars().any(is_hidden), "{safe:?}");
     }
 

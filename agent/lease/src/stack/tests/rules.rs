@@ -125,10 +125,10 @@ fn what_was_lost_and_found_is_found_as_before() {
     );
 }
 
-fn left_at(place: &str) -> Left {
-    Left {
+fn left_at(place: &str) -> KeptPlace {
+    KeptPlace {
         place: path(place),
-        why: Why::Inside(9),
+        why: KeptBecause::Inside(9),
     }
 }
 
@@ -153,9 +153,9 @@ fn a_dispute_goes_with_its_layer_and_covers_no_more_than_its_place() {
     let ending = end(&mut layers, 1, &service, Otherwise::Keep, &Lists).unwrap();
     assert_eq!(
         ending.left,
-        [Left {
+        [KeptPlace {
             place: path("backends.0.weight"),
-            why: Why::Below(2)
+            why: KeptBecause::Below(2)
         }]
     );
     assert_eq!(ending.tree, pool(&[("b", 2, 0), ("a", 1, 5)]));
@@ -233,9 +233,9 @@ fn what_stays_whole_for_a_disputed_part_is_told_and_forced_whole() {
     assert_eq!(
         (ending.left, &ending.tree),
         (
-            vec![Left {
+            vec![KeptPlace {
                 place: path("m"),
-                why: Why::Below(2)
+                why: KeptBecause::Below(2)
             }],
             &whole
         )
@@ -257,9 +257,9 @@ fn positions_in_a_disputed_list_are_not_followed() {
     let ending = end(&mut vec![layer], 1, &whole, Otherwise::Keep, &Lists).unwrap();
     assert_eq!(
         ending.left,
-        [Left {
+        [KeptPlace {
             place: path("backends"),
-            why: Why::Below(2)
+            why: KeptBecause::Below(2)
         }]
     );
     assert_eq!(ending.tree, whole);
