@@ -9,6 +9,8 @@ mod compare;
 mod de;
 mod error;
 mod fence;
+#[cfg(any(test, feature = "test-util"))]
+pub mod for_test;
 mod key;
 mod known;
 mod literal;

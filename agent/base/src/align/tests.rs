@@ -1,5 +1,5 @@
 use super::*;
-use crate::tests::{segments, text};
+use crate::for_test::{segments, text};
 
 fn item(name: &str, weight: i64) -> Tree {
     Tree::Map(vec![

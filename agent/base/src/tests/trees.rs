@@ -340,28 +340,6 @@ fn an_error_names_the_path_and_never_the_value() {
     assert_eq!(color, "unknown variant, expected `Red`, `Green`");
 }
 
-/// A type with errors that contain everything it reads.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(try_from = "String", into = "String")]
-struct Telltale(String);
-
-impl TryFrom<String> for Telltale {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.starts_with("bad") {
-            Err(format!("`{text}` is bad"))
-        } else {
-            Ok(Self(text))
-        }
-    }
-}
-
-impl From<Telltale> for String {
-    fn from(value: Telltale) -> Self {
-        value.0
-    }
-}
-
 #[test]
 fn the_words_of_the_services_type_are_told_but_not_inside_a_secret() {
     let open = from_tree::<Telltale>(text("bad one")).unwrap_err().to_string();

@@ -1,9 +1,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::tests::{Set, segments, shared, text, writable};
+use crate::tests::{Set, shared, writable};
 use crate::{State, StateError};
 use debug_base::Wait;
+use debug_base::for_test::{segments, text};
 use std::sync::{Arc, RwLock};
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -33,34 +33,6 @@ fn refusal(path: &str, value: Tree) -> String {
     error
 }
 
-/// A type with errors that contain everything it reads.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(try_from = "String", into = "String")]
-struct Telltale(String);
-
-impl TryFrom<String> for Telltale {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.starts_with("bad") {
-            Err(format!("`{text}` is bad"))
-        } else {
-            Ok(Self(text))
-        }
-    }
-}
-
-impl From<Telltale> for String {
-    fn from(value: Telltale) -> Self {
-        value.0
-    }
-}
-
-impl Telltale {
-    fn new(text: &str) -> Self {
-        Self(text.to_owned())
-    }
-}
-
 #[test]
 fn a_leaf_is_written_where_the_expected_value_stands() {
     let after = written("server.port", Tree::I64(8080), Tree::I64(9090)).unwrap();
@@ -528,8 +500,8 @@ fn of_two_writers_that_expect_the_same_one_wins() {
 
 fn states() -> States {
     let telltale = BTreeMap::from([
-        ("plain".to_owned(), Telltale::new("good")),
-        ("db_key".into(), Telltale::new("good")),
+        ("plain".to_owned(), Telltale("good".to_owned())),
+        ("db_key".into(), Telltale("good".to_owned())),
     ]);
     let states = vec![
         writable("config", shared(config())),
