@@ -10,13 +10,21 @@ use crate::process::{self, cargo, pass_through};
 /// The version of the tool.
 const VERSION: &str = "27.1.0";
 
-/// Code that decides, and the package with its tests.
+/// Code that decides, and the tests that hold it.
 struct Area {
     name: &'static str,
     package: &'static str,
     files: &'static [&'static str],
-    /// The end-to-end tests that hold it, if its promises are kept there.
-    end_to_end: &'static [&'static str],
+    /// The runs of tests, the fastest first. What one run notices is not tried with the next.
+    runs: &'static [Tests],
+}
+
+/// The tests of one run.
+enum Tests {
+    /// All tests of a package.
+    Of(&'static str),
+    /// Some of the tests with real processes.
+    EndToEnd(&'static [&'static str]),
 }
 
 const AREAS: &[Area] = &[
@@ -24,19 +32,27 @@ const AREAS: &[Area] = &[
         name: "lease",
         package: "debug-lease",
         files: &["agent/lease/src/**"],
-        end_to_end: &[],
+        runs: &[
+            Tests::Of("debug-lease"),
+            Tests::Of("debug-agent"),
+            Tests::EndToEnd(&["lease", "undo", "moving", "layers", "overdue"]),
+        ],
     },
     Area {
         name: "gate",
         package: "debug-agent",
         files: &["agent/src/gate.rs", "agent/src/gate/**"],
-        end_to_end: &["gate", "eval", "patch", "lease", "plan", "undo"],
+        runs: &[
+            Tests::Of("debug-agent"),
+            Tests::EndToEnd(&["gate", "planned", "plan"]),
+            Tests::EndToEnd(&["eval", "patch", "lease", "undo", "layers", "history"]),
+        ],
     },
     Area {
         name: "policy",
         package: "debug-policy",
         files: &["policy/src/**"],
-        end_to_end: &[],
+        runs: &[Tests::Of("debug-policy")],
     },
     Area {
         name: "audit",
@@ -49,7 +65,7 @@ const AREAS: &[Area] = &[
             "audit/src/tree.rs",
             "audit/src/verify.rs",
         ],
-        end_to_end: &[],
+        runs: &[Tests::Of("debug-audit")],
     },
 ];
 
@@ -100,23 +116,38 @@ fn install(folder: &Path) -> Result<(), String> {
     pass_through(command.arg(folder.join("tools")))
 }
 
+/// Tries the mutants of an area with one run of tests after the other.
 fn try_all(area: &Area, root: &Path, folder: &Path) -> Result<(), String> {
-    println!("mutants of {}", area.name);
-    let mut command = std::process::Command::new(folder.join("tools/bin/cargo-mutants"));
-    command.arg("mutants").args(["--package", area.package]);
-    area.files.iter().for_each(|file| {
-        command.args(["--file", file]);
-    });
-    command.arg("--output").arg(folder.join(area.name));
-    // Without a limit of its own a mutant that loops would run as long as the slowest test times five.
-    command.args(["--no-shuffle", "--colors", "never"]);
-    if area.end_to_end.is_empty() {
-        command.args(["--timeout", "120"]);
-    } else {
-        command.args(["--timeout", "600", "--test-package", "debug-tests", "--"]);
-        area.end_to_end.iter().for_each(|test| {
-            command.args(["--test", test]);
+    let mut last = Ok(());
+    for (number, tests) in area.runs.iter().enumerate() {
+        println!(
+            "mutants of {}, run {} of {}",
+            area.name,
+            number + 1,
+            area.runs.len()
+        );
+        let mut command = std::process::Command::new(folder.join("tools/bin/cargo-mutants"));
+        command.arg("mutants").args(["--package", area.package]);
+        area.files.iter().for_each(|file| {
+            command.args(["--file", file]);
         });
+        command.arg("--output").arg(folder.join(area.name));
+        command.args(["--no-shuffle", "--colors", "never"]);
+        if number > 0 {
+            command.arg("--iterate");
+        }
+        // Without a limit of its own a mutant that loops would run as long as the slowest test times five.
+        match tests {
+            Tests::Of(package) => command.args(["--timeout", "120", "--test-package", package]),
+            Tests::EndToEnd(names) => {
+                command.args(["--timeout", "600", "--test-package", "debug-tests", "--"]);
+                command.args(names.iter().flat_map(|name| ["--test", name]))
+            }
+        };
+        last = pass_through(command.current_dir(root));
+        if last.is_ok() {
+            break;
+        }
     }
-    pass_through(command.current_dir(root))
+    last
 }
