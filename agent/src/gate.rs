@@ -152,14 +152,14 @@ pub(crate) fn consider(door: Door<'_>, run: &EvalContext, effect: Effect) -> Res
 
 /// The ids of the rules that allow it.
 fn allowed_by(decided: &Decided) -> String {
-    let mut rules: Vec<String> = decided
-        .answers()
-        .filter_map(|(_, decision)| match decision {
-            Decision::Allow(allowed) => Some(allowed.rule.clone()),
-            Decision::Deny(_) => None,
-        })
-        .collect();
-    rules.dedup();
+    let mut rules: Vec<&str> = Vec::new();
+    for (_, decision) in decided.answers() {
+        if let Decision::Allow(allowed) = decision
+            && !rules.contains(&allowed.rule.as_str())
+        {
+            rules.push(&allowed.rule);
+        }
+    }
     match rules.is_empty() {
         true => "allowed".to_owned(),
         false => format!("allowed by {}", rules.join(", ")),

@@ -258,4 +258,5 @@ fn a_lease_whose_change_was_not_made_ends_with_one_record_and_frees_its_target()
     assert_eq!(ends(&core, &folder, id), ["lease.shutdown"]);
 }
 
+mod effects;
 mod stack;

@@ -42,7 +42,7 @@ fn with_list(folder: &tempfile::TempDir) -> (Core, Arc<Mutex<Vec<Named>>>) {
     (core, list)
 }
 
-fn run(core: &Core, name: &str, role: &str) -> EvalContext {
+pub(super) fn run(core: &Core, name: &str, role: &str) -> EvalContext {
     let who = debug_certs::Operator::new("test".parse().unwrap(), name, [role]).unwrap();
     let peer = "127.0.0.1:1".parse().unwrap();
     let session = Session::new(
