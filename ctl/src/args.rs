@@ -202,7 +202,7 @@ fn quoted(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-/// The command that confirms a lease, for as long as a change usually lives; `given` are the [words](At::words) of the connection.
+/// The command that confirms a lease, for as long as a change usually lives; `given` are the [words](TargetArgs::words) of the connection.
 pub(crate) fn confirm(given: &str, id: u64) -> String {
     format!("debugctl confirm {given} {id} 10m --reason 'WHY'")
 }

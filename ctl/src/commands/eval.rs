@@ -183,7 +183,7 @@ fn for_flags(failure: CommandFailure) -> CommandFailure {
 /// Enters the mode `change`.
 ///
 /// # Errors
-/// As [`Session::eval`].
+/// As [`AttachedSession::eval`].
 pub(crate) async fn enter_change(
     session: &mut AttachedSession,
     interrupts: &mut Interrupts,

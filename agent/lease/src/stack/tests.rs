@@ -305,6 +305,7 @@ fn what_only_a_lease_brought_cannot_be_changed_by_another() {
     assert_eq!(outlives(&[layer], &path("m")), Ok(()));
 }
 
+mod facts;
 mod lists;
 mod rules;
 mod stacks;

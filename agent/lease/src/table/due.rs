@@ -141,3 +141,29 @@ pub fn lock_soon<T>(lock: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_attempt_comes_after_a_quarter_of_the_time_within_bounds() {
+        let since = BootTime(1_000_000_000);
+        for (failed, delay) in [
+            (0, 50),
+            (100, 50),
+            (200, 50),
+            (400, 100),
+            (2_000, 500),
+            (4_000, 1_000),
+            (60_000, 1_000),
+        ] {
+            let now = since.after(Duration::from_millis(failed));
+            assert_eq!(
+                again(since, now),
+                now.after(Duration::from_millis(delay)),
+                "{failed} ms"
+            );
+        }
+    }
+}
