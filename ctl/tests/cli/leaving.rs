@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -18,6 +19,7 @@ use crate::world::{Ended, World};
 struct Terminal {
     keys: File,
     shown: Arc<Mutex<String>>,
+    reader: JoinHandle<()>,
 }
 
 impl Terminal {
@@ -30,24 +32,29 @@ impl Terminal {
         let path = OsStr::from_bytes(name.as_bytes());
         let side = open(path, OFlags::RDWR | OFlags::NOCTTY, Mode::empty()).unwrap();
         let keys = File::from(keys);
-        let (mut screen, shown) = (keys.try_clone().unwrap(), Arc::<Mutex<String>>::default());
-        let terminal = Self {
-            keys,
-            shown: shown.clone(),
-        };
-        std::thread::spawn(move || {
+        let mut screen = keys.try_clone().unwrap();
+        let shown = Arc::<Mutex<String>>::default();
+        let written = shown.clone();
+        let reader = std::thread::spawn(move || {
             let mut bytes = [0; 4096];
             // The read fails once the program has ended.
             while let Ok(read @ 1..) = screen.read(&mut bytes) {
                 let text = String::from_utf8_lossy(&bytes[..read]);
-                shown.lock().unwrap().push_str(&text);
+                written.lock().unwrap().push_str(&text);
             }
         });
+        let terminal = Self { keys, shown, reader };
         (terminal, side)
     }
 
     fn shown(&self) -> String {
         self.shown.lock().unwrap().clone()
+    }
+
+    /// All that was shown, once the program has ended.
+    fn all_shown(self) -> String {
+        self.reader.join().unwrap();
+        Arc::into_inner(self.shown).unwrap().into_inner().unwrap()
     }
 
     fn type_line(&mut self, line: &str) {
@@ -69,7 +76,7 @@ fn leave(world: &World, meanwhile: impl FnOnce(&World)) -> (Ended, String) {
     meanwhile(world);
     terminal.type_line("r");
     let ended = Ended::of(child);
-    (ended, terminal.shown())
+    (ended, terminal.all_shown())
 }
 
 #[test]
