@@ -16,6 +16,8 @@ use crate::boot::{self, Mistake, NotUndone, Registration, Running, StartError};
 #[cfg(feature = "tracing")]
 use crate::changes::levels::{Levels, LogFilter};
 use crate::recorder::notes::Note;
+#[cfg(feature = "tracing")]
+use crate::recorder::tracing_layer::TracingLayer;
 use debug_base::Path;
 use debug_config as config;
 use debug_config::Flag;
@@ -162,11 +164,11 @@ impl Agent {
     /// The layer that tells the agent that the service's subscriber is installed. The agent's own events wait until
     /// then.
     #[cfg(feature = "tracing")]
-    pub fn tracing_layer<S>(&self) -> Filtered<crate::TracingLayer, LevelFilter, S>
+    pub fn tracing_layer<S>(&self) -> Filtered<TracingLayer, LevelFilter, S>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        crate::TracingLayer::wanting_nothing()
+        TracingLayer::wanting_nothing()
     }
 
     /// The service's own filter, with the levels that operators set for single targets until a deadline. Give it to the

@@ -156,7 +156,7 @@ impl Listing {
 
 /// A requested change.
 pub(crate) struct Proposal {
-    /// `set`, `patch` or `log_level`.
+    /// `set`, `restore`, `patch` or `log_level`.
     pub(crate) function: &'static Function,
     /// How it is applied and reverted.
     pub(crate) change: Arc<dyn Change>,
@@ -164,6 +164,8 @@ pub(crate) struct Proposal {
     pub(crate) targets: NonEmpty<Resource>,
     /// The literal state paths that the patch reads; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
+    /// Whether the patch can write to the service's log, which its author must be allowed to do.
+    pub(crate) logs: bool,
     /// The options given.
     pub(crate) options: ChangeOptions,
     /// The condition for staying in force.
@@ -184,6 +186,8 @@ pub(crate) struct Guarding {
     pub(crate) code: Arc<dyn GuardCode>,
     /// The leaves that it reads; each must be readable to its author.
     pub(crate) reads: Vec<Path>,
+    /// Whether it can write to the service's log, which its author must be allowed to do.
+    pub(crate) logs: bool,
     /// The points that it names; their calls are counted for it.
     pub(crate) points: Vec<Point>,
     /// For the record: the functions and captures that were frozen.

@@ -324,3 +324,35 @@ fn the_record_of_ending_ones_own_change_says_that_policy_was_not_asked() {
         assert!(asked != own.is_some(), "{record}");
     }
 }
+
+/// What stays and runs later is asked about when it is made: a patch that logs does so without a decision of its own.
+#[test]
+fn only_who_may_log_makes_patches_and_guards_that_log() {
+    let set = Set::new(&[
+        Action::Attach,
+        Action::List,
+        Action::Read,
+        Action::Change,
+        Action::Patch,
+        Action::Write,
+    ]);
+    let mut alice = set.attach("alice");
+    alice.eval(r#"change("a test")"#).ok();
+    for code in [
+        r#"patch("GET /x", |req| { log_info("here"); #{} }, #{ unseen: true })"#,
+        r#"patch("GET /x", |req| { let told = |text| log_warn(text); told.call("here"); #{} }, #{ unseen: true })"#,
+        r#"patch("GET /x", |req| { "here".log_info(); #{} }, #{ unseen: true })"#,
+        r#"patch("GET /x", |req| { call(Fn("log_info"), "here"); #{} }, #{ unseen: true })"#,
+        r#"set("config.db.port", 1, #{ guard: |s| { log_info("here"); true } })"#,
+    ] {
+        let reply = alice.eval(code);
+        let (kind, message) = reply.failed();
+        assert_eq!(kind, "denied", "{code}: {message}");
+        assert!(message.contains("log agent"), "{code}: {message}");
+        let planned = alice.eval(&format!("plan(|| {{ {code} }})"));
+        assert!(planned.display().contains("allowed: false"), "{code}");
+    }
+    alice
+        .eval(r#"patch("GET /x", |req| #{}, #{ unseen: true })"#)
+        .ok();
+}

@@ -36,7 +36,7 @@ struct Table {
     conflicts: BTreeMap<u64, (Lease, Conflict)>,
     /// Targets reserved by a claim, with the claimant's name, by the id of the future lease.
     claimed: BTreeMap<u64, (Resource, String)>,
-    /// Listed, but not applied yet: there is nothing to undo.
+    /// Listed, and the change is being applied: it cannot be undone yet.
     making: BTreeSet<u64>,
     /// Set at shutdown: `open` refuses new leases.
     closed: bool,
@@ -47,6 +47,17 @@ struct Table {
 
 /// Limit on ended leases remembered by id, and on unsettled conflicts.
 pub(crate) const REMEMBERED: usize = 1_000;
+
+/// Why a lease could not be added.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum OpenError {
+    /// The table is closed.
+    #[error("the agent is stopping")]
+    Closed,
+    /// The table has a lease of this id, or had one.
+    #[error("lease {0} is not at this step; this is a fault of the agent")]
+    Fault(u64),
+}
 
 /// Why a lease could not be ended or renewed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -106,7 +117,7 @@ impl Drop for Claim<'_> {
     }
 }
 
-/// A lease in the table with a change not yet applied. The lease cannot be ended until this is dropped.
+/// A lease in the table whose change is being applied. The lease cannot be ended until this is dropped.
 #[must_use = "while it lives, the lease cannot be ended"]
 pub struct Making<'a> {
     leases: &'a Leases,
@@ -197,13 +208,13 @@ impl Leases {
     /// Adds a lease before its change is applied. The lease cannot be ended while the returned [`Making`] lives.
     ///
     /// # Errors
-    /// The lease itself, if the table is closed.
-    pub fn open(&self, lease: Lease) -> Result<Making<'_>, Box<Lease>> {
+    /// See [`OpenError`].
+    pub fn open(&self, lease: Lease) -> Result<Making<'_>, OpenError> {
         let mut inner = self.lock();
         if inner.closed {
-            return Err(Box::new(lease));
+            return Err(OpenError::Closed);
         }
-        let (id, refused) = (lease.id, lease.clone());
+        let id = lease.id;
         let opened = inner.step(
             "opened",
             id,
@@ -222,7 +233,7 @@ impl Leases {
                 id,
                 begun: false,
             }),
-            Err(Fault) => Err(Box::new(refused)),
+            Err(Fault) => Err(OpenError::Fault(id)),
         }
     }
 
@@ -236,7 +247,7 @@ impl Leases {
         self.lock().closed = true;
     }
 
-    /// Removes a lease after its change failed to apply.
+    /// Removes a lease whose change never was in force: it failed to apply, or was never begun.
     pub fn withdraw(&self, id: u64) {
         let mut inner = self.lock();
         // `None`: the table is closed, so the lease was never in it.
@@ -364,7 +375,7 @@ impl Table {
     }
 }
 
-/// Whether two targets overlap: the same point, or state paths of which one is a prefix of the other.
+/// Whether two targets overlap: the same point or log target, or state paths of which one is a prefix of the other.
 pub fn overlaps(a: &Resource, b: &Resource) -> bool {
     match (a, b) {
         (Resource::State(a), Resource::State(b)) => a.iter().zip(b).all(|(x, y)| x == y),

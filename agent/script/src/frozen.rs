@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use rhai::{AST, CallFnOptions, Dynamic, Engine, FnPtr, Position, Scope};
 
-use self::engines::{Common, ERR, ErrValue, OK, OPEN, PatchCall, STRICT, TELLING};
+use self::engines::{Common, ERR, ErrValue, LOGS, OK, OPEN, PatchCall, STRICT, TELLING};
 use super::engine::{PATCH, PATCH_CALLS, PATCH_EXPRESSIONS};
 use super::handed_out::HandedOut;
 use super::meter::{self, End};
@@ -75,6 +75,8 @@ pub struct Frozen {
     pub wraps: Option<Position>,
     /// Whether it calls `Err`.
     pub makes_err: bool,
+    /// Whether it can write to the service's log.
+    pub logs: bool,
 }
 
 /// A position in the code, in words.
@@ -128,8 +130,8 @@ impl Frozen {
         check_arguments(functions, &name, captured.len(), gives)?;
         let results = results(functions, &name);
         let own = |name: &&str| functions.iter_functions().any(|f| f.name == *name);
-        let is_called = |name: &&str| mentions.calls.keys().any(|(called, _)| called == name);
-        if let Some(name) = [OK, ERR].into_iter().filter(is_called).find(own) {
+        let is_called = |name: &str| mentions.calls.keys().any(|(called, _)| called == name);
+        if let Some(name) = [OK, ERR].into_iter().filter(|name| is_called(name)).find(own) {
             return Err(FreezeError::Reserved { name });
         }
         let wraps = |wrapper: &str| {
@@ -137,6 +139,10 @@ impl Frozen {
             called.map(|(_, position)| *position)
         };
         let (makes_err, wraps) = (wraps(ERR).is_some(), wraps(ERR).or_else(|| wraps(OK)));
+        // A text may become the name of a function.
+        let logs = LOGS
+            .iter()
+            .any(|name| is_called(name) || mentions.properties.contains(*name));
         let reached = mentions
             .reached
             .iter()
@@ -166,6 +172,7 @@ impl Frozen {
             results,
             wraps,
             makes_err,
+            logs,
         })
     }
 

@@ -9,7 +9,7 @@ use super::Door;
 use crate::effect::{Effect, Refusal};
 use crate::recorder::records;
 use debug_base::Wait;
-use debug_lease::{Begun, Cause, Lease, Making};
+use debug_lease::{Begun, Cause, Lease, Making, OpenError};
 
 /// The permission to execute one effect once. It is neither `Clone` nor `Default`; only [`super::pass`] makes one.
 /// Dropping it unspent ends the lease that was opened for it.
@@ -58,7 +58,7 @@ impl<'a> Opened<'a> {
     /// Opens a lease that the log has.
     ///
     /// # Errors
-    /// The agent is stopping and opens no more leases.
+    /// The agent is stopping and opens no more leases, or has a fault.
     pub(super) fn open(door: Door<'a>, lease: Lease, covers: Vec<u64>) -> Result<Self, Refusal> {
         // From here on the record in the log needs its terminal record.
         let mut opened = Self {
@@ -73,9 +73,13 @@ impl<'a> Opened<'a> {
                 opened.making = Some(making);
                 Ok(opened)
             }
-            Err(_) => {
-                opened.end_untouched(Cause::Shutdown.kind(), "the agent is stopping");
-                Err(Refusal::state("the agent is stopping", "nothing was changed"))
+            Err(refused) => {
+                let (cause, why) = match refused {
+                    OpenError::Closed => (Cause::Shutdown, refused.to_string()),
+                    OpenError::Fault(_) => (Cause::Undone, opened.fault("cannot be opened")),
+                };
+                opened.end_untouched(cause.kind(), &why);
+                Err(Refusal::state(why, "nothing was changed"))
             }
         }
     }

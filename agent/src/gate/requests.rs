@@ -81,17 +81,28 @@ fn change_requests(run: &EvalContext, proposal: &Proposal, action: Action) -> No
         .reads
         .iter()
         .map(|path| run.request(Action::Read, resource(path)));
-    proposal.targets.map(asked).and(reads).and(guard)
+    proposal
+        .targets
+        .map(asked)
+        .and(reads)
+        .and(log_request(run, proposal.logs))
+        .and(guard)
 }
 
-/// The author of a guard must be allowed to read what the guard sees: states, and the counts that `points()` lists.
+/// The author of a guard must be allowed to read what the guard sees (states, and the counts that `points()` lists), and to log
+/// what it logs.
 fn guard_requests(run: &EvalContext, guard: &Guarding) -> Vec<Request> {
     let reads = guard
         .reads
         .iter()
         .map(|path| run.request(Action::Read, resource(path)));
     let counts = (!guard.points.is_empty()).then(|| run.request(Action::List, Resource::Agent));
-    reads.chain(counts).collect()
+    reads.chain(counts).chain(log_request(run, guard.logs)).collect()
+}
+
+/// Code that stays and can write to the service's log does so later, without a decision of its own.
+fn log_request(run: &EvalContext, logs: bool) -> Option<Request> {
+    logs.then(|| run.request(Action::Log, Resource::Agent))
 }
 
 /// Adds the time to live and the reason of a change to a request.

@@ -8,7 +8,7 @@ use super::Checkout;
 use super::source::{files_below, read, rust_code};
 
 /// The folders, each the source of one crate.
-const FOLDERS: [&str; 14] = [
+const FOLDERS: [&str; 15] = [
     "agent/src",
     "agent/base/src",
     "agent/config/src",
@@ -23,6 +23,7 @@ const FOLDERS: [&str; 14] = [
     "certs/src",
     "ctl/src",
     "policy/src",
+    "wire/src",
 ];
 
 /// The one circle: the thread of the log writes for those who wait, and while it is idle one of those who wait leads in its place.

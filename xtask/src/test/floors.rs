@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::source::{files_below, has_word, read, rust_code};
-use super::{Checkout, circles};
+use super::{Checkout, circles, crates};
 
 /// The folders, and the headings of their tables.
 const FLOORED: [(&str, &str); 2] = [
@@ -30,7 +30,7 @@ type Floors = BTreeMap<String, u32>;
 ///
 /// # Errors
 /// Names each import that goes up or sideways: file, line, and the two floors; each use of a script language below it; each circle of
-/// files; and a reading list that is too long.
+/// files; each edge between crates that its table lacks; and a reading list that is too long.
 pub(super) fn check(checkout: &Checkout) -> Result<(), String> {
     let rules = read(&checkout.root.join("ARCHITECTURE.md"))?;
     let mut found = Vec::new();
@@ -38,6 +38,7 @@ pub(super) fn check(checkout: &Checkout) -> Result<(), String> {
         found.extend(wrong_in(&checkout.root, folder, &floors(&rules, heading)?)?);
     }
     found.extend(circles::check(checkout).err());
+    found.extend(crates::check(checkout, &rules).err());
     found.extend(reading(&checkout.root, &rules).err());
     if found.is_empty() {
         Ok(())
@@ -89,7 +90,7 @@ fn wrong_in(root: &Path, folder: &str, floors: &Floors) -> Result<Vec<String>, S
         let Some(module) = module_of(below) else { continue };
         let at = format!("{folder}/{}", below.display());
         let source = read(&file)?;
-        found.extend(wrong_imports(&at, &module, &source, is_top(below), floors));
+        found.extend(wrong_imports(&at, &module, &source, depth(below), floors));
         if folder == FLOORED[0].0 && WITHOUT_SCRIPT.contains(&module.as_str()) {
             found.extend(uses_of_script(&at, &module, &source));
         }
@@ -120,21 +121,21 @@ fn wrong_in(root: &Path, folder: &str, floors: &Floors) -> Result<Vec<String>, S
 }
 
 /// The imports of a file that go up or sideways. `at` names the file.
-fn wrong_imports(at: &str, module: &str, source: &str, is_top: bool, floors: &Floors) -> Vec<String> {
+fn wrong_imports(at: &str, module: &str, source: &str, depth: usize, floors: &Floors) -> Vec<String> {
     let Some(own) = floors.get(module) else {
         return vec![format!("{at}: ARCHITECTURE.md has no floor for `{module}`")];
     };
-    let used = imports(source, is_top).into_iter();
+    let used = imports(source, depth).into_iter();
     let up = used.filter_map(|(line, used)| {
-        // `{` or `*` right after the root hides which modules are meant.
-        if used.is_empty() {
+        // `{` or `*` right after the root, and a name that the root exports again, hide which modules are meant.
+        let Some(floor) = floors.get(&used) else {
             return Some(format!(
                 "{at}:{line}: an import names its module: `use crate::module::…`"
             ));
+        };
+        if used == module || floor < own {
+            return None;
         }
-        let floor = floors
-            .get(&used)
-            .filter(|floor| used != module && *floor >= own)?;
         Some(format!(
             "{at}:{line}: `{module}` (floor {own}) imports `{used}` (floor {floor})"
         ))
@@ -197,25 +198,21 @@ fn module_of(below: &Path) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// Whether `super` is the root in a file: it is a top-level module itself.
-fn is_top(below: &Path) -> bool {
-    match below.components().count() {
-        1 => true,
-        2 => below.ends_with("mod.rs"),
-        _ => false,
-    }
+/// How many `super` lead from a file to the root.
+fn depth(below: &Path) -> usize {
+    below.components().count() - usize::from(below.ends_with("mod.rs"))
 }
 
 /// The top-level modules that a file names, with the lines. Tests inside the file are left out.
-fn imports(source: &str, is_top: bool) -> Vec<(usize, String)> {
+fn imports(source: &str, depth: usize) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (at, line) in source.lines().enumerate() {
         if line == "mod tests {" {
             break;
         }
         let code = rust_code(line);
-        let from = ["crate::", if is_top { "super::" } else { "crate::" }];
-        for (start, prefix) in from.iter().flat_map(|prefix| code.match_indices(*prefix)) {
+        let from = ["crate::".to_owned(), "super::".repeat(depth)];
+        for (start, prefix) in from.iter().flat_map(|prefix| code.match_indices(prefix.as_str())) {
             let name: String = code[start + prefix.len()..]
                 .chars()
                 .take_while(|c| c.is_alphanumeric() || *c == '_')
@@ -268,7 +265,7 @@ mod tests {
     #[test]
     fn an_import_that_goes_up_is_named_and_one_that_goes_down_is_not() {
         let floors = table(FLOORED[0].1);
-        let wrong = |module, source| wrong_imports("a.rs", module, source, false, &floors);
+        let wrong = |module, source| wrong_imports("a.rs", module, source, 2, &floors);
         let up = wrong("effect", "\nuse crate::gate::pass;\n");
         assert_eq!(up, ["a.rs:2: `effect` (floor 1) imports `gate` (floor 2)"]);
         assert!(wrong("gate", "use crate::effect::Effect;\nuse crate::gate::x;\n").is_empty());
@@ -277,6 +274,12 @@ mod tests {
             hidden,
             ["a.rs:1: an import names its module: `use crate::module::…`"]
         );
+        let again = wrong("effect", "use crate::Agent;\n");
+        assert_eq!(
+            again,
+            ["a.rs:1: an import names its module: `use crate::module::…`"]
+        );
+        assert_eq!(wrong("effect", "use super::super::gate::x;\n").len(), 1);
         assert_eq!(wrong("new", ""), ["a.rs: ARCHITECTURE.md has no floor for `new`"]);
     }
 
@@ -295,11 +298,13 @@ mod tests {
     fn an_import_is_found_with_its_line_and_not_in_comments_or_tests() {
         let source = "// crate::comment\nuse crate::gate::pass;\nlet x = crate::core::y();\n#[cfg(test)]\nmod tests {\n    use crate::host;\n}\n";
         assert_eq!(
-            imports(source, false),
+            imports(source, 2),
             [(2, "gate".to_owned()), (3, "core".to_owned())]
         );
-        assert_eq!(imports("use super::gate;\n", true), [(1, "gate".to_owned())]);
-        assert!(imports("use super::gate;\n", false).is_empty());
+        let gate = [(1, "gate".to_owned())];
+        assert_eq!(imports("use super::gate;\n", 1), gate);
+        assert!(imports("use super::gate;\n", 2).is_empty());
+        assert_eq!(imports("use super::super::gate;\n", 2), gate);
     }
 
     #[test]
@@ -310,8 +315,13 @@ mod tests {
         for none in ["lib.rs", "main.rs", "gate/tests.rs", "changes/model/things.rs"] {
             assert_eq!(module(none), None, "{none}");
         }
-        let top = |path: &str| is_top(Path::new(path));
-        assert!(top("gate.rs") && top("gate/mod.rs"));
-        assert!(!top("gate/stack.rs") && !top("gate/stack/mod.rs"));
+        for (path, supers) in [
+            ("gate.rs", 1),
+            ("gate/mod.rs", 1),
+            ("gate/stack.rs", 2),
+            ("gate/stack/mod.rs", 2),
+        ] {
+            assert_eq!(depth(Path::new(path)), supers, "{path}");
+        }
     }
 }

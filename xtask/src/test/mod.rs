@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the only check.
 
 mod circles;
+mod crates;
 mod floors;
 mod foreign;
 pub(crate) mod hosts;

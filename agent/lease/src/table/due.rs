@@ -62,11 +62,11 @@ impl Leases {
         }
     }
 
-    /// Notes that another thread is undoing the lease: the revert thread looks again after a delay, in case that fails.
+    /// Has the revert thread look at the lease again after a delay: another thread is undoing it, or the last attempt panicked.
     pub fn postpone(&self, id: u64, cause: &Cause) {
         let now = BootTime::now();
         if let Some(lease) = self.lock().open.get_mut(&id) {
-            let why = "it is just being undone".to_owned();
+            let why = "an attempt to undo it is under way, or has just failed".to_owned();
             let asked = Failing {
                 why,
                 since: now,

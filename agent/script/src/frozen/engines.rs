@@ -19,6 +19,10 @@ use debug_base::Tree;
 /// Constructors for a patch of a function that returns a `Result`: `Err("no connection")`, and `Ok(5)`, which equals `5`.
 pub(super) const OK: &str = "Ok";
 pub(super) const ERR: &str = "Err";
+const LOG_INFO: &str = "log_info";
+const LOG_WARN: &str = "log_warn";
+/// What writes to the service's log.
+pub(super) const LOGS: [&str; 2] = [LOG_INFO, LOG_WARN];
 
 /// An `Err` on its way out of a patch.
 ///
@@ -99,14 +103,12 @@ fn engine() -> Engine {
     let mut engine = engine::for_patches();
     let mut module = Module::new();
     FuncRegistration::new("get").set_into_module(&mut module, read);
-    FuncRegistration::new("log_info")
-        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| {
-            log(&ctx, false, text)
-        });
-    FuncRegistration::new("log_warn")
-        .set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| {
-            log(&ctx, true, text)
-        });
+    FuncRegistration::new(LOG_INFO).set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| {
+        log(&ctx, false, text)
+    });
+    FuncRegistration::new(LOG_WARN).set_into_module(&mut module, |ctx: NativeCallContext<'_>, text: &str| {
+        log(&ctx, true, text)
+    });
     FuncRegistration::new(OK).set_into_module(&mut module, |value: Dynamic| value);
     FuncRegistration::new(ERR).set_into_module(&mut module, make_err);
     module.set_custom_type::<ErrValue>("Err");

@@ -93,6 +93,7 @@ fn path(text: &str) -> Path {
 fn guarding() -> Guarding {
     Guarding {
         code: Arc::new(Code),
+        logs: false,
         reads: vec![path("config.app.debug"), path("config.db.host")],
         points: Vec::new(),
         record: json!({ "source": "|| config.app.debug" }),
@@ -112,6 +113,7 @@ fn proposal(core: &Core, guard: Option<Guarding>) -> Box<Proposal> {
         targets: NonEmpty::one(change.target().clone()),
         change,
         reads: guard.iter().map(|_| path("config.db.port")).collect(),
+        logs: guard.is_some(),
         options: ChangeOptions {
             ttl: guard.is_none().then(|| Duration::from_secs(60)),
             reason: guard.is_some().then(|| "INC-2 a reason of its own".to_owned()),

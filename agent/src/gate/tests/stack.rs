@@ -80,6 +80,7 @@ fn proposal(change: Arc<WriteChange>) -> Proposal {
         targets: NonEmpty::one(change.target().clone()),
         change,
         reads: Vec::new(),
+        logs: false,
         options: ChangeOptions::default(),
         guard: None,
         after: Value::Null,

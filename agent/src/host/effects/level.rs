@@ -86,6 +86,7 @@ fn form(
         function,
         targets: NonEmpty::one(Resource::Target(target.clone())),
         reads: Vec::new(),
+        logs: false,
         before: serde_json::json!({ "layers": layers }),
         after: serde_json::json!({ "level": level_name(level) }),
         after_digest: serde_json::Value::Null,

@@ -105,6 +105,7 @@ pub(super) fn guarding(
         record["counts"] = points.iter().map(|point| point.name()).collect();
     }
     Ok(Guarding {
+        logs: frozen.logs,
         code: Arc::new(ScriptGuard(frozen)),
         reads,
         points,

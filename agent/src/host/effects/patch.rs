@@ -86,6 +86,7 @@ pub(super) fn patch(
         function,
         targets: NonEmpty::one(Resource::Point(point.name().to_owned())),
         reads,
+        logs: frozen.logs,
         before: serde_json::json!({ "layers": layers }),
         after_digest: serde_json::Value::Null,
         after: record,

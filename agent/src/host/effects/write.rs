@@ -146,6 +146,7 @@ pub(super) fn write_tree(
         function,
         targets: targets.map(state),
         reads: Vec::new(),
+        logs: false,
         before: core.recorder.digest_of(before.as_ref()),
         after_digest: core.recorder.digest_of(after.as_ref()),
         after: after_record,

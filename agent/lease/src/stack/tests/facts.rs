@@ -194,3 +194,38 @@ fn only_layers_around_a_place_can_have_created_it() {
     assert_eq!(outlives(&layers, &path("a.b")), Ok(()));
     assert_eq!(outlives(&layers, &path("c.d.e")), Ok(()));
 }
+
+#[test]
+fn a_set_that_the_service_changed_too_is_not_as_it_was() {
+    let state = map(&[("s", list("a"))]);
+    let (layer, _) = layer(1, &state, "s", Some(list("ab")));
+    let more = map(&[("s", list("abc"))]);
+    let ending = end(&mut vec![layer], 1, &more, Otherwise::Keep, &SetAtS).unwrap();
+    assert!(ending.left.is_empty() && !ending.as_before);
+    assert_eq!(ending.stands, Some(Some(list("ac"))));
+}
+
+#[test]
+fn what_we_brought_goes_though_the_sets_in_it_came_into_another_order() {
+    struct SetInX;
+    impl Orders for SetInX {
+        fn is_set(&self, _: &Tree, path: &[String], _: &[&Tree]) -> bool {
+            path == ["x".to_owned(), "s".to_owned()]
+        }
+    }
+    let x = |items: &str| map(&[("x", map(&[("s", list(items))]))]);
+    // The service brought y, so that not all is ours.
+    let y = ("y".to_owned(), Tree::I64(1));
+    let live = x("ba").with(&path("y"), Some(Tree::I64(1)), &[]).unwrap();
+    let here = Here {
+        whole: &live,
+        path: &[],
+        orders: &SetInX,
+    };
+    let empty = map(&[]);
+    let merged = merge(Some(&x("ab")), Some(&live), Some(&empty), Otherwise::Keep, here);
+    assert_eq!(
+        (merged.value, merged.left),
+        (Some(Tree::Map(vec![y])), Vec::new())
+    );
+}
