@@ -1,4 +1,4 @@
-//! Executes effects. Nothing else does, and each effect needs its permit.
+//! Executes the effects of evals. Nothing else does, and each effect needs its permit.
 
 mod alike;
 pub(crate) mod guard;

@@ -47,7 +47,7 @@ pub(crate) struct Rules {
     pub(crate) policy_digest: String,
     /// The environment, such as `production`.
     pub(crate) environment: String,
-    /// The number of permits that the gate has issued.
+    /// The number of permits for effects that the gate has issued.
     pub(crate) permits: AtomicU64,
 }
 
@@ -64,8 +64,8 @@ pub(crate) struct Door<'a> {
 /// Decides, records the intent, opens the lease; only then returns the permit.
 ///
 /// # Errors
-/// In this order: the record would hold a secret, policy denies, the target is in another state, the log cannot be
-/// written, the agent is stopping.
+/// In this order: the record would hold a secret, policy denies, the target is in another state or the eval does not say what
+/// becomes of its changes, the log cannot be written (a denial is recorded, too), the agent is stopping.
 pub(crate) fn pass<'a>(door: Door<'a>, run: &EvalContext, effect: Effect) -> Result<Permit<'a>, Refusal> {
     let now = BootTime::now();
     refuse_secrets(door, run, &effect)?;

@@ -153,7 +153,7 @@ fn plan(
     Ok(rows)
 }
 
-/// Rhai's `print`: output of the eval, which reads and changes nothing.
+/// Rhai's `print`: output of the eval. A path is read first.
 fn print(ctx: NativeCallContext<'_>, value: Dynamic) -> ScriptResult<()> {
     let tag = tag(&ctx)?;
     let value = handle::whole(value)?;
@@ -226,7 +226,7 @@ pub(crate) fn perform(
 ) -> ScriptResult<Dynamic> {
     may_go_on(tag)?;
     match charged(form).and_then(|effects| pass_each(tag, effects)) {
-        // What a call was refused because the eval has ended says nothing: the reply tells why it ended.
+        // A refusal that the end of the eval caused is not told: the reply tells why it ended.
         Err(_) if may_go_on(tag).is_err() => Err(terminated()),
         Err(refusal) => refuse(tag, refusal),
         Ok(mut results) if results.len() == 1 => Ok(results.pop().unwrap_or(Dynamic::UNIT)),

@@ -1,5 +1,5 @@
-//! Dispatches calls from the wire: each method of the one table, behind the gate. Nothing here blocks: this is the net
-//! thread.
+//! Dispatches calls from the wire: each method of the one table, behind the gate. What `Dispatch` calls here runs
+//! on the net thread and does not block; the rest runs on the threads of evals.
 
 use std::sync::Arc;
 
@@ -440,7 +440,7 @@ impl Dispatch for Methods {
     }
 
     fn call(&self, session: &Arc<Session>, call: Call) -> Flow {
-        // Each call of an attached client, even a ping, also ends overdue leases (invariant 3).
+        // Each call of a client, even a ping, wakes the thread that ends overdue leases (invariant 3).
         if let Some(observer) = self.core.observer() {
             observer.look(BootTime::now());
         }

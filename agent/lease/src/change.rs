@@ -71,7 +71,7 @@ pub trait Change: Send + Sync {
 }
 
 /// That a lease is in the table and its change is to be applied now. Only an opened lease makes one, and only once: without a lease
-/// nothing can be changed.
+/// no change can be applied.
 #[derive(Debug)]
 #[must_use = "it stands for one change"]
 pub struct Begun(u64);

@@ -50,7 +50,7 @@ pub trait Dispatch: Send + Sync + 'static {
     /// Ends a session. Called exactly once for each opened session, before the last bytes are sent.
     fn closed(&self, session: &Arc<Self::Session>, why: Closed);
 
-    /// Reports a connection that became no session. Not rate-limited: any local process can cause these.
+    /// Reports a connection that became no session. Any local process can cause these, so this must limit the rate of what it writes.
     fn refused(&self, peer: SocketAddr, why: Refused);
 
     /// Reports a panic on `debug-net`, or in work for it; the thread goes on.

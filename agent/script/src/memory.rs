@@ -48,8 +48,8 @@ pub const PATCH: Room = Room {
 
 /// Maximum number of cells in one run.
 const MAX_CELLS: usize = 10_000;
-/// Number of uses of a call's variables between two sums of their sizes. Before that many uses, the sum is taken at 4 uses
-/// and at each power of two. Each use can grow one value, to about 300 KiB.
+/// The sizes of a call's variables are added up after 4 uses of them, after each power of two up to this number, and then each time
+/// after this number of uses. Each use can grow one value, to about 300 KiB.
 const SUM_EVERY: u32 = 64;
 /// Number of uses of any variables between two sums of all cells, of which there may be more than variables.
 const SUM_CELLS_EVERY: u32 = 16;

@@ -46,10 +46,10 @@ fn revert(core: &Arc<Core>, id: u64, cause: Cause) {
     };
     let undo = move || drop(waiting.end_lease(id, &for_the_helper, "agent", wait));
     match core.changes.helpers.undo(state, id, undo) {
-        Ok(Submitted::Next) => {}
+        Ok(Submitted::Taken) => {}
         // The state's thread may be blocked by another job, or dead. Try here, too, without blocking, because other
         // leases are due.
-        Ok(Submitted::Queued) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
+        Ok(Submitted::Already) => drop(core.end_lease(id, &cause, "agent", Wait::Try)),
         Err(error) => core
             .recorder
             .emitter

@@ -14,12 +14,12 @@ use debug_base::threads::{Faults, Next};
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Submitted {
     /// It is queued and runs in its turn.
-    Next,
+    Taken,
     /// A job of the same lease is still queued or running, so this one is dropped.
-    Queued,
+    Already,
 }
 
-/// Reverts one lease, waiting for the service's lock as an ordinary writer.
+/// An attempt to revert one lease, which may wait for the service's lock as an ordinary writer.
 type UndoJob = Box<dyn FnOnce() + Send>;
 
 /// The threads, by state. They end when this is dropped.
@@ -93,11 +93,11 @@ impl RevertWorkers {
             .unwrap_or_else(PoisonError::into_inner)
             .insert(lease)
         {
-            return Ok(Submitted::Queued);
+            return Ok(Submitted::Already);
         }
         thread
             .send((lease, Box::new(job)))
-            .map(|()| Submitted::Next)
+            .map(|()| Submitted::Taken)
             .map_err(|_| {
                 self.queued
                     .lock()
@@ -162,7 +162,7 @@ mod tests {
         helpers.undo("config", 2, tell("same state")).unwrap();
         assert_eq!(
             helpers.undo("config", 2, tell("the same once more")).unwrap(),
-            Submitted::Queued
+            Submitted::Already
         );
         helpers.undo("rota", 3, tell("other state")).unwrap();
         assert_eq!(done.recv().unwrap(), "other state");
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(done.recv().unwrap(), 2);
         assert_eq!(
             helpers.undo("config", 1, move || told.send(1).unwrap()).unwrap(),
-            Submitted::Next
+            Submitted::Taken
         );
         assert_eq!(done.recv().unwrap(), 1);
         assert!(status.faults().sentence().unwrap().contains("debug-undo"));

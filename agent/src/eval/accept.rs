@@ -1,4 +1,4 @@
-//! The steps before an eval's first operation: bounds, secrets, its record, syntax.
+//! The steps before an eval's first operation: bounds, secrets, syntax, its record.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +36,7 @@ pub(super) struct AcceptedEval {
     pub(super) reserved: bool,
 }
 
-/// The steps before the first operation: bounds, secrets, the record, syntax.
+/// The steps before the first operation: bounds, secrets, syntax, the record.
 pub(super) fn accept(core: &Arc<Core>, submission: Submission) -> Result<AcceptedEval, EvalFailure> {
     let Submission {
         session,

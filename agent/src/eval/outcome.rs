@@ -1,4 +1,4 @@
-//! The end of an eval: undo it if it failed, record the outcome, and only then reply.
+//! The end of an eval: undo it if it failed, record the outcome, and only then return the reply.
 
 use std::time::Instant;
 
@@ -224,7 +224,7 @@ fn record_outcome(core: &Core, run: &EvalContext, body: Outcome) -> Result<Optio
     }
 }
 
-/// Completes an eval that succeeded: record the outcome, and only then reply.
+/// Completes an eval that succeeded: record the outcome, and only then return the reply.
 ///
 /// # Errors
 /// The reply that says that it could not be recorded; its effects are undone.

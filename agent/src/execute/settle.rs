@@ -12,7 +12,7 @@ use crate::session::context::EvalContext;
 use debug_base::Wait;
 use debug_lease::{Lease, overlaps};
 
-/// Settles a conflict. A failed eval does not undo this: it keeps the current value or restores the old one.
+/// Settles a conflict: keeps the current value, or restores the old one. A failed eval does not undo this.
 pub(super) fn settle(core: &Core, run: &EvalContext, id: u64, force: bool) -> Result<Reply, Refusal> {
     not_own_above(core, run, id, force)?;
     // Take the conflict out first: if two operators settle it, one wins.

@@ -27,7 +27,7 @@ impl<'a> Permit<'a> {
 }
 
 /// The permission to answer one call of a method.
-#[must_use = "only who has leave answers"]
+#[must_use = "a call is answered against its permit"]
 pub(crate) struct MethodPermit(pub(super) ());
 
 /// A lease that is in the log but has no change in force yet.

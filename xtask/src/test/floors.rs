@@ -14,6 +14,8 @@ const FLOORED: [(&str, &str); 2] = [
 ];
 /// The modules of the agent that know no script language: what is decided and done does not depend on what asked for it.
 const WITHOUT_SCRIPT: [&str; 6] = ["recorder", "effect", "changes", "gate", "core", "execute"];
+/// The one file that opens leases: a change can be applied only under a lease that is in the log.
+const OPENS_LEASES: &str = "agent/src/gate/permit.rs";
 /// The crates that are a script language.
 const SCRIPT: [&str; 2] = ["rhai", "debug_script"];
 /// Maximum number of modules at the top level.
@@ -94,6 +96,7 @@ fn wrong_in(root: &Path, folder: &str, floors: &Floors) -> Result<Vec<String>, S
         if folder == FLOORED[0].0 && WITHOUT_SCRIPT.contains(&module.as_str()) {
             found.extend(uses_of_script(&at, &module, &source));
         }
+        found.extend(opened_leases(&at, &source));
         *modules.entry(module).or_default() += 1;
     }
     let missing = floors.keys().filter(|name| !modules.contains_key(*name));
@@ -141,6 +144,16 @@ fn wrong_imports(at: &str, module: &str, source: &str, depth: usize, floors: &Fl
         ))
     });
     up.collect()
+}
+
+/// The lines that open a lease where none may be opened.
+fn opened_leases(at: &str, source: &str) -> Vec<String> {
+    let product = (1..).zip(source.lines().take_while(|line| *line != "mod tests {"));
+    let opens = |line: &str| rust_code(line).contains("leases.open(");
+    product
+        .filter(|(_, line)| at != OPENS_LEASES && opens(line))
+        .map(|(number, _)| format!("{at}:{number}: only {OPENS_LEASES} opens leases"))
+        .collect()
 }
 
 /// The lines that name a script language, in a module that must not know one.
@@ -292,6 +305,19 @@ mod tests {
             named,
             ["a.rs:2: `gate` knows no script language, and names `rhai`"]
         );
+    }
+
+    #[test]
+    fn a_lease_that_is_opened_beside_the_gate_is_named() {
+        let source = "let id = 1;\nchanges.leases.open(lease)?.begin();\n// leases.open(\n";
+        let named = opened_leases("agent/src/execute.rs", source);
+        assert_eq!(
+            named,
+            [format!(
+                "agent/src/execute.rs:2: only {OPENS_LEASES} opens leases"
+            )]
+        );
+        assert!(opened_leases(OPENS_LEASES, source).is_empty());
     }
 
     #[test]
