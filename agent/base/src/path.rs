@@ -13,7 +13,7 @@ pub(crate) const MAX_PATH_LEN: usize = 1024;
 const MAX_NAMES_SHOWN: usize = 12;
 
 /// A path into a state, beginning with the state's name. It has exactly one spelling, that of [`format_path`]: with two
-/// spellings, a rule could match one and the effect reach the other (T39).
+/// spellings, a rule could match one and the effect reach the other.
 ///
 /// Elements of lists are segments of digits: `config.hosts.0`, `config["a b"].x`.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -179,7 +179,7 @@ fn is_empty(dir: &Path) -> Result<bool, VerifyError> {
     Ok(true)
 }
 
-/// 8 random bytes in hex, so that the name of a future log cannot be guessed (T50).
+/// 8 random bytes in hex, so that the name of a future log cannot be guessed.
 fn log_id() -> Result<String, OpenError> {
     let mut bytes = [0; 8];
     getrandom::fill(&mut bytes).map_err(|error| OpenError::Random(error.to_string()))?;

@@ -14,7 +14,7 @@ pub(super) fn run(args: &Verify) -> Result<(), CommandFailure> {
     match vouched(&report) {
         Ok(()) => Ok(term::out(&text(&report))?),
         Err(failure) => {
-            // T55: stdout holds the word `verified` only if the exit code is 0.
+            // Stdout holds the word `verified` only if the exit code is 0.
             match term::out(&format!("consistent in itself: {}", counts(&report))) {
                 Ok(()) => Err(failure),
                 // A finding outweighs a failed write to stdout.

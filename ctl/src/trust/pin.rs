@@ -18,7 +18,7 @@ impl Pin {
     /// Parses both texts.
     ///
     /// # Errors
-    /// The id is not an agent's (T22: a person's or another service's certificate must never be taken for an agent's), the vkey
+    /// The id is not an agent's (a person's or another service's certificate must never be taken for an agent's), the vkey
     /// is invalid, or it is of another instance than the id.
     pub(crate) fn new(id: &str, vkey: &str) -> Result<Self, CommandFailure> {
         let id: AgentId = id.parse().map_err(|error| {
