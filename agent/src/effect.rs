@@ -268,27 +268,4 @@ impl Effect {
             | Self::Barred(_) => false,
         }
     }
-
-    /// Whether its record must be on disk first, because it changes or reveals something.
-    pub(crate) fn waits_for_disk(&self) -> bool {
-        match self {
-            Self::Reveal { .. }
-            | Self::Change(_)
-            | Self::Renew { .. }
-            | Self::Adopt { .. }
-            | Self::Settle { .. }
-            | Self::Guard { .. }
-            | Self::EnterChange { .. } => true,
-            // A revert must not wait for a disk that may be full; its outcome is on disk before the reply.
-            Self::Revert { .. }
-            | Self::See(..)
-            | Self::Read { .. }
-            | Self::Snapshot { .. }
-            | Self::Diff { .. }
-            | Self::Impossible { .. }
-            | Self::Barred(_)
-            | Self::Observe
-            | Self::Log { .. } => false,
-        }
-    }
 }

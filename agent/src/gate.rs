@@ -86,12 +86,7 @@ pub(crate) fn pass<'a>(door: Door<'a>, run: &EvalContext, effect: Effect) -> Res
         _ => None,
     };
     let entries = intent(door, run, &effect, &decided, lease.as_ref());
-    let until = if effect.waits_for_disk() {
-        Until::Durable
-    } else {
-        Until::Written
-    };
-    if let Err(error) = run.record(door.recorder, entries, until)
+    if let Err(error) = run.record(door.recorder, entries, recorded(&effect))
         && !run.emergency()
     {
         return Err(Refusal::Log(error));
@@ -106,6 +101,29 @@ pub(crate) fn pass<'a>(door: Door<'a>, run: &EvalContext, effect: Effect) -> Res
         door.changes.mark(&door.recorder.emitter);
     }
     Ok(Permit { effect, lease })
+}
+
+/// Where the record of an effect must be before the effect: on disk, if it changes or reveals something.
+fn recorded(effect: &Effect) -> Until {
+    match effect {
+        Effect::Reveal { .. }
+        | Effect::Change(_)
+        | Effect::Renew { .. }
+        | Effect::Adopt { .. }
+        | Effect::Settle { .. }
+        | Effect::Guard { .. }
+        | Effect::EnterChange { .. } => Until::Durable,
+        // A revert must not wait for a disk that may be full; its outcome is on disk before the reply.
+        Effect::Revert { .. }
+        | Effect::See(..)
+        | Effect::Read { .. }
+        | Effect::Snapshot { .. }
+        | Effect::Diff { .. }
+        | Effect::Impossible { .. }
+        | Effect::Barred(_)
+        | Effect::Observe
+        | Effect::Log { .. } => Until::Written,
+    }
 }
 
 /// An effect of a plan, and the decision about it.
