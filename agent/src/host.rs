@@ -51,8 +51,8 @@ thread_local! {
 /// Runs the code of an eval as the [`current`] one.
 pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
     /// Restores the outer eval, also on a panic.
-    struct Restore(Option<EvalTag>);
-    impl Drop for Restore {
+    struct RestoreTag(Option<EvalTag>);
+    impl Drop for RestoreTag {
         fn drop(&mut self) {
             CURRENT.set(self.0.take());
         }
@@ -61,7 +61,7 @@ pub(crate) fn within<T>(tag: EvalTag, code: impl FnOnce() -> T) -> T {
         let tag = tag.clone();
         Arc::new(move |path: &Path| handle::contents(&tag, &handle::PathHandle { path: path.clone() }))
     };
-    let _restore = Restore(CURRENT.replace(Some(tag)));
+    let _restore = RestoreTag(CURRENT.replace(Some(tag)));
     debug_script::handle::with_reader(reader, code)
 }
 

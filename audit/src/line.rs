@@ -131,11 +131,11 @@ pub(crate) fn check(line: &[u8], seq: u64) -> Result<(), String> {
 /// The origin in a `boot` record.
 pub(crate) fn origin_of(line: &[u8]) -> Option<String> {
     #[derive(serde::Deserialize)]
-    struct Boot {
+    struct BootOrigin {
         kind: String,
         origin: String,
     }
-    let boot: Boot = serde_json::from_slice(line).ok()?;
+    let boot: BootOrigin = serde_json::from_slice(line).ok()?;
     (boot.kind == "boot").then_some(boot.origin)
 }
 

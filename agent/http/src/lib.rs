@@ -120,18 +120,18 @@ where
             .as_ref()
             .map_or(Turn::Pass, |cell| cell.turn(&mut request));
         let step = match turn {
-            Turn::Pass => Step::Pass {
+            Turn::Pass => FutureStep::Pass {
                 future: self.inner.call(request),
             },
             Turn::Patched(slot) => {
                 let (inner, cell) = self.take_ready();
-                Step::Boxed {
+                FutureStep::Boxed {
                     future: Box::pin(answer::patched(slot, cell, request, inner)),
                 }
             }
             Turn::Counted(slot) => {
                 let (inner, _) = self.take_ready();
-                Step::Boxed {
+                FutureStep::Boxed {
                     future: Box::pin(answer::patched(slot, None, request, inner)),
                 }
             }
@@ -141,11 +141,11 @@ where
                     // Begun here and not in the future: the service may drop the future before it is polled.
                     Some(cell) => {
                         let lesson = Lesson::begin(cell, route);
-                        Step::Boxed {
+                        FutureStep::Boxed {
                             future: Box::pin(answer::learning(lesson, request, inner)),
                         }
                     }
-                    None => Step::Pass {
+                    None => FutureStep::Pass {
                         future: self.inner.call(request),
                     },
                 }
@@ -170,13 +170,13 @@ pin_project! {
     /// first request of a route.
     pub struct ResponseFuture<F, E> {
         #[pin]
-        step: Step<F, E>,
+        step: FutureStep<F, E>,
     }
 }
 
 pin_project! {
-    #[project = StepProjection]
-    enum Step<F, E> {
+    #[project = FutureStepProjection]
+    enum FutureStep<F, E> {
         Pass { #[pin] future: F },
         Boxed { future: Boxed<E> },
     }
@@ -191,10 +191,10 @@ where
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project().step.project() {
-            StepProjection::Pass { future } => {
+            FutureStepProjection::Pass { future } => {
                 Poll::Ready(ready!(future.poll(context)).map(IntoResponse::into_response))
             }
-            StepProjection::Boxed { future } => future.as_mut().poll(context),
+            FutureStepProjection::Boxed { future } => future.as_mut().poll(context),
         }
     }
 }

@@ -24,13 +24,13 @@ thread_local! {
 /// Runs the code of an eval, whose handles are read by `reader`.
 pub fn with_reader<T>(reader: PathReader, code: impl FnOnce() -> T) -> T {
     /// Restores the outer eval, also on a panic.
-    struct Restore(Option<PathReader>);
-    impl Drop for Restore {
+    struct RestoreReader(Option<PathReader>);
+    impl Drop for RestoreReader {
         fn drop(&mut self) {
             READER.set(self.0.take());
         }
     }
-    let _restore = Restore(READER.replace(Some(reader)));
+    let _restore = RestoreReader(READER.replace(Some(reader)));
     code()
 }
 

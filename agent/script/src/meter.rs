@@ -206,15 +206,15 @@ pub fn metered<T>(
     code: impl FnOnce() -> T,
 ) -> (T, Option<End>, u64) {
     /// Restores the outer run, even if the code panics.
-    struct Restore(Option<Saved>);
-    impl Restore {
+    struct RestoreCount(Option<Saved>);
+    impl RestoreCount {
         fn inner(&mut self) -> Option<Saved> {
             self.0
                 .take()
                 .map(|outer| COUNT.with(|count| count.exchange(outer)))
         }
     }
-    impl Drop for Restore {
+    impl Drop for RestoreCount {
         fn drop(&mut self) {
             self.inner();
         }
@@ -237,7 +237,7 @@ pub fn metered<T>(
         ended: None,
         cancelled,
     };
-    let mut restore = Restore(Some(COUNT.with(|count| count.exchange(run))));
+    let mut restore = RestoreCount(Some(COUNT.with(|count| count.exchange(run))));
     let result = code();
     let (ended, used) = restore.inner().map_or((None, 0), |run| (run.ended, run.used));
     (result, ended, used)

@@ -89,11 +89,11 @@ pub(crate) struct CommandFailure {
 /// The object that `--json` prints for a failure.
 #[derive(Serialize)]
 struct FailureReport<'a> {
-    error: Members<'a>,
+    error: ErrorMembers<'a>,
 }
 
 #[derive(Serialize)]
-struct Members<'a> {
+struct ErrorMembers<'a> {
     code: &'a str,
     message: &'a str,
     help: &'a str,
@@ -205,7 +205,7 @@ impl CommandFailure {
         } = self;
         // If stdout is gone, the exit code still tells.
         let _ = term::json(&FailureReport {
-            error: Members {
+            error: ErrorMembers {
                 code,
                 message,
                 help,
