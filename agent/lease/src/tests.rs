@@ -358,6 +358,8 @@ fn two_layers_of_one_target_are_not_ended_at_once() {
         Some(EndError::Ending(second))
     );
     assert_eq!(above.undone(), 0);
+    let elsewhere = open(&leases, Fake::at("state:rota"), 1, After::Revert);
+    assert!(leases.end(elsewhere, &Cause::Reverted, Wait::AGENT).is_ok());
     drop(held);
     assert!(ending.join().unwrap());
     // No second request is needed: the revert thread ends it, with the cause given.

@@ -121,7 +121,7 @@ impl Table {
         let target = self.open.get(&id)?.target();
         // If two overlapping layers ended at once, each would treat the other as still in force. This one waits.
         let mut ending = self.ending.values();
-        let other = ending.find(|other| other.id != id && overlaps(other.target(), target))?;
+        let other = ending.find(|other| overlaps(other.target(), target))?;
         Some(format!("lease {} of the same target is being ended", other.id))
     }
 
