@@ -12,7 +12,7 @@ use crate::Begun;
 use debug_base::Wait;
 
 /// A change that counts its undos, and fails as many as it is told to.
-struct Fake {
+pub(crate) struct Fake {
     target: Resource,
     undone: AtomicUsize,
     failures: AtomicUsize,
@@ -23,7 +23,7 @@ struct Fake {
 }
 
 impl Fake {
-    fn at(target: &str) -> Arc<Self> {
+    pub(crate) fn at(target: &str) -> Arc<Self> {
         Arc::new(Self {
             target: target.parse().unwrap(),
             undone: AtomicUsize::new(0),
@@ -87,7 +87,7 @@ fn open(leases: &Leases, change: Arc<Fake>, session: u64, after: After) -> u64 {
     id
 }
 
-fn lease(id: u64, change: Arc<Fake>, session: u64, after: After) -> Lease {
+pub(crate) fn lease(id: u64, change: Arc<Fake>, session: u64, after: After) -> Lease {
     let now = BootTime::now();
     Lease {
         id,

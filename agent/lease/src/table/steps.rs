@@ -86,6 +86,8 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use debug_wire::messages::After;
+
     use super::super::Leases;
     use super::*;
 
@@ -121,5 +123,14 @@ mod tests {
         inner.making.clear();
         inner.ended.insert(7, "reverted");
         assert_eq!(inner.state(7), LeaseState::Ended);
+        // What has ended is not in force, and is not being ended.
+        let lease = || crate::tests::lease(7, crate::tests::Fake::at("state:config"), 1, After::Revert);
+        inner.open.insert(7, lease());
+        assert_eq!(inner.state(7), LeaseState::Torn);
+        inner.making.insert(7);
+        assert_eq!(inner.state(7), LeaseState::Torn);
+        (inner.open, inner.making) = Default::default();
+        inner.ending.insert(7, lease());
+        assert_eq!(inner.state(7), LeaseState::Torn);
     }
 }
