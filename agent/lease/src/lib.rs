@@ -19,7 +19,7 @@ use debug_wire::messages::After;
 
 pub use change::{BeforeAfter, Begun, Change, ChangeError, Conflict, Rearmed, Stands, Undone};
 pub use merge::{KeptBecause, KeptPlace, Otherwise};
-pub use table::{Claim, EndError, Ended, Leases, Making, OpenError, Overdue, Stuck, lock_soon, overlaps};
+pub use table::{Claim, EndError, Ended, Leases, Making, NotOpened, Overdue, Stuck, lock_soon, overlaps};
 
 /// Lifetime of a change without an explicit one: 10 minutes. Long enough to watch a graph settle, short enough that a
 /// forgotten patch ends before the next deploy.

@@ -50,7 +50,7 @@ pub(crate) const REMEMBERED: usize = 1_000;
 
 /// Why a lease could not be added.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum OpenError {
+pub enum NotOpened {
     /// The table is closed.
     #[error("the agent is stopping")]
     Closed,
@@ -208,11 +208,11 @@ impl Leases {
     /// Adds a lease before its change is applied. The lease cannot be ended while the returned [`Making`] lives.
     ///
     /// # Errors
-    /// See [`OpenError`].
-    pub fn open(&self, lease: Lease) -> Result<Making<'_>, OpenError> {
+    /// See [`NotOpened`].
+    pub fn open(&self, lease: Lease) -> Result<Making<'_>, NotOpened> {
         let mut inner = self.lock();
         if inner.closed {
-            return Err(OpenError::Closed);
+            return Err(NotOpened::Closed);
         }
         let id = lease.id;
         let opened = inner.step(
@@ -233,7 +233,7 @@ impl Leases {
                 id,
                 begun: false,
             }),
-            Err(Fault) => Err(OpenError::Fault(id)),
+            Err(Fault) => Err(NotOpened::Fault(id)),
         }
     }
 

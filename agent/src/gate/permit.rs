@@ -9,7 +9,7 @@ use super::Door;
 use crate::effect::{Effect, Refusal};
 use crate::recorder::records;
 use debug_base::Wait;
-use debug_lease::{Begun, Cause, Lease, Making, OpenError};
+use debug_lease::{Begun, Cause, Lease, Making, NotOpened};
 
 /// The permission to execute one effect once. It is neither `Clone` nor `Default`; only [`super::pass`] makes one.
 /// Dropping it unspent ends the lease that was opened for it.
@@ -75,8 +75,8 @@ impl<'a> Opened<'a> {
             }
             Err(refused) => {
                 let (cause, why) = match refused {
-                    OpenError::Closed => (Cause::Shutdown, refused.to_string()),
-                    OpenError::Fault(_) => (Cause::Undone, opened.fault("cannot be opened")),
+                    NotOpened::Closed => (Cause::Shutdown, refused.to_string()),
+                    NotOpened::Fault(_) => (Cause::Undone, opened.fault("cannot be opened")),
                 };
                 opened.end_untouched(cause.kind(), &why);
                 Err(Refusal::state(why, "nothing was changed"))
