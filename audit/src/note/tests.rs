@@ -228,3 +228,30 @@ fn a_key_is_shown_by_its_public_half_alone() {
     assert_eq!(shown.matches(&ours.verifier().to_string()).count(), 2, "{shown}");
     assert!(!shown.contains("PRIVATE"), "{shown}");
 }
+
+#[test]
+fn a_name_has_1_to_255_bytes_without_spaces_control_characters_and_plus() {
+    for name in ["a", "host.internal/service/1", "ä", &"n".repeat(MAX_KEY_NAME)] {
+        assert_eq!(SigningKey::generate(name).unwrap().verifier().name(), name);
+    }
+    let long = "n".repeat(MAX_KEY_NAME + 1);
+    for name in [
+        "",
+        "a b",
+        "a\u{2003}b",
+        "a\tb",
+        "a\u{7}b",
+        "a\u{85}b",
+        "a+b",
+        &long,
+        &"ä".repeat(128),
+    ] {
+        let Err(KeyError::Name(told)) = SigningKey::generate(name) else {
+            panic!("{name:?} is no name of a key");
+        };
+        assert!(
+            name.starts_with(&told) && told.chars().count() <= MAX_KEY_NAME,
+            "{name:?}"
+        );
+    }
+}
