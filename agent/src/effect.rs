@@ -188,6 +188,8 @@ pub(crate) struct Guarding {
     pub(crate) reads: Vec<Path>,
     /// Whether it can write to the service's log, which its author must be allowed to do.
     pub(crate) logs: bool,
+    /// Whether it is given the service's gauges, which its author must be allowed to list.
+    pub(crate) gauges: bool,
     /// The points that it names; their calls are counted for it.
     pub(crate) points: Vec<Point>,
     /// For the record: the functions and captures that were frozen.

@@ -81,6 +81,11 @@ impl Guards {
         }
     }
 
+    /// Whether the service has gauges.
+    pub(crate) fn has_gauges(&self) -> bool {
+        !self.gauges.is_empty()
+    }
+
     /// The values of the gauges; null for one without a number, and for all if they take too long.
     pub(crate) fn gauges(&self) -> Vec<(String, Tree)> {
         let silent = || {

@@ -89,14 +89,15 @@ fn change_requests(run: &EvalContext, proposal: &Proposal, action: Action) -> No
         .and(guard)
 }
 
-/// The author of a guard must be allowed to read what the guard sees (states, and the counts that `points()` lists), and to log
+/// The author of a guard must be allowed to read what the guard sees (states, the counts that `points()` lists, and the service's gauges), and to log
 /// what it logs.
 fn guard_requests(run: &EvalContext, guard: &Guarding) -> Vec<Request> {
     let reads = guard
         .reads
         .iter()
         .map(|path| run.request(Action::Read, resource(path)));
-    let counts = (!guard.points.is_empty()).then(|| run.request(Action::List, Resource::Agent));
+    let counts =
+        (guard.gauges || !guard.points.is_empty()).then(|| run.request(Action::List, Resource::Agent));
     reads.chain(counts).chain(log_request(run, guard.logs)).collect()
 }
 

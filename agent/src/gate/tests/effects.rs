@@ -94,6 +94,7 @@ fn guarding() -> Guarding {
     Guarding {
         code: Arc::new(Code),
         logs: false,
+        gauges: false,
         reads: vec![path("config.app.debug"), path("config.db.host")],
         points: Vec::new(),
         record: json!({ "source": "|| config.app.debug" }),
@@ -290,6 +291,17 @@ fn effects(core: &Core) -> Vec<(&'static str, Effect)> {
                     points: vec![debug_points::Point::Route(Arc::new(debug_points::Slot::route(
                         "GET /x".to_owned(),
                     )))],
+                    reads: Vec::new(),
+                    ..guarding()
+                },
+            },
+        ),
+        (
+            "a guard on another's, of gauges",
+            Effect::Guard {
+                lease: lease("bob"),
+                guard: Guarding {
+                    gauges: true,
                     reads: Vec::new(),
                     ..guarding()
                 },

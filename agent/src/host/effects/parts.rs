@@ -106,6 +106,7 @@ pub(super) fn guarding(
     }
     Ok(Guarding {
         logs: frozen.logs,
+        gauges: core.changes.guards.has_gauges(),
         code: Arc::new(ScriptGuard(frozen)),
         reads,
         points,
