@@ -45,7 +45,7 @@ const AREAS: &[Area] = &[
         runs: &[
             Tests::Of("debug-agent"),
             Tests::EndToEnd(&["gate", "planned", "plan"]),
-            Tests::EndToEnd(&["eval", "patch", "lease", "undo", "layers", "history"]),
+            Tests::EndToEnd(&["eval", "patch", "lease", "undo", "layers", "history", "log"]),
         ],
     },
     Area {
