@@ -263,7 +263,27 @@ fn denial(effect: &Effect, decided: &Decided) -> Option<Denial> {
         _ if denied.action == Action::Read && matches!(denied.resource, Resource::State(_)) => {
             Some(nameless(denied))
         }
+        // Code that stays may do more than its author named: the denial says which of it.
+        _ if matches!(effect, Effect::Change(_) | Effect::Guard { .. }) => Some(match denied.action {
+            Action::Log => because(
+                denied,
+                "the code calls `log_info` or `log_warn`, which writes to the service's log",
+            ),
+            Action::List => because(
+                denied,
+                "the guard is given counts of points or the service's gauges, which is a listing",
+            ),
+            _ => denied,
+        }),
         _ => Some(denied),
+    }
+}
+
+/// The denial with what it is about before its help.
+fn because(denied: Denial, what: &str) -> Denial {
+    Denial {
+        help: format!("{what}: {}", denied.help),
+        ..denied
     }
 }
 

@@ -351,6 +351,12 @@ fn only_who_may_log_makes_patches_and_guards_that_log() {
         assert!(message.contains("log agent"), "{code}: {message}");
         let planned = alice.eval(&format!("plan(|| {{ {code} }})"));
         assert!(planned.display().contains("allowed: false"), "{code}");
+        for told in [reply.0.to_string(), planned.display().to_owned()] {
+            assert!(
+                told.contains("the code calls `log_info` or `log_warn`"),
+                "{code}: {told}"
+            );
+        }
     }
     alice
         .eval(r#"patch("GET /x", |req| #{}, #{ unseen: true })"#)

@@ -148,16 +148,19 @@ fn revert_all_ends_all_that_it_can_and_says_which_it_could_not_and_why() {
     set.certificates.verified();
 }
 
-/// The service's gauges are a listing, whatever a guard makes of them.
+/// A guard is given the service's gauges, which only a listing may show.
 #[test]
 fn only_who_may_list_makes_guards_in_a_service_with_gauges() {
     let policy = "version = 1\n[[rule]]\nid = \"change\"\nwhy = \"No listing\"\nroles = [\"oncall\"]\n\
                   allow = [\"attach\", \"read\", \"change\", \"patch\"]\nmax_ttl = \"30m\"\nmax_life = \"4h\"\n";
     let mut set = Set::with(env!("CARGO_BIN_EXE_handles"), Some(policy), &[]);
     let guarded = r#"patch("handles::answer", || 7, #{ guard: |s| s.gauges.mood < 3 })"#;
-    let (kind, message) = set.client.eval(guarded).failed();
+    let reply = set.client.eval(guarded);
+    let (kind, message) = reply.failed();
     assert_eq!(kind, "denied", "{message}");
     assert!(message.contains("list agent"), "{message}");
+    let help = reply.0["error"]["data"]["help"].as_str().unwrap();
+    assert!(help.contains("the service's gauges"), "{help}");
     set.client.eval(r#"patch("handles::answer", || 7)"#).ok();
 }
 

@@ -89,8 +89,8 @@ fn change_requests(run: &EvalContext, proposal: &Proposal, action: Action) -> No
         .and(guard)
 }
 
-/// The author of a guard must be allowed to read what the guard sees (states, the counts that `points()` lists, and the service's gauges), and to log
-/// what it logs.
+/// The author of a guard must be allowed to read the states that it reads, to list if it is given counts of points or the service's
+/// gauges, and to log if it logs.
 fn guard_requests(run: &EvalContext, guard: &Guarding) -> Vec<Request> {
     let reads = guard
         .reads

@@ -312,7 +312,7 @@ fn a_restored_lease_has_the_holder_and_the_end_that_it_had() {
     let id = open(&leases, Fake::at(STATE), 1, After::Revert);
     let now = BootTime::now();
     let before = leases.find(id).unwrap();
-    // Only renewed: nobody else's session is involved.
+    // Only renewed: the lease keeps its session.
     let renewed = leases
         .renew(id, "alice", now.after(Duration::from_secs(900)), true, now)
         .unwrap();
